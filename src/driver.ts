@@ -1,0 +1,186 @@
+/**
+ * The contract between Holdfast and its storage drivers.
+ *
+ * Terms. A *volume* is one directory tree that containers mount; a *snapshot* is a read-only copy of a volume kept by the
+ * driver on the same storage; a *clone* is a new volume that begins as a snapshot; the *target* is the directory below the
+ * daemon's root that the service offers as mountpoint.
+ *
+ * Laws, checked by test/conformance/driver.ts:
+ *  1. Every method is idempotent: done twice, or again after a crash in its middle, it ends in the same state. Deleting
+ *     what is gone succeeds.
+ *  2. Nothing half-made is visible: a method that fails or is aborted leaves what was before; what a crash leaves is gone
+ *     after `start` or after the same call (or the matching delete, with `state: null`) is made again.
+ *  3. The service journals before it calls, holds the volume's lock while it calls, and stores the returned state after:
+ *     two calls about one volume never overlap, except `mount`, `unmount` and `usage`, which may come at any time.
+ *     Calls about different volumes overlap freely.
+ *  4. A driver keeps no second database: what it must remember is in the state it returns or on the storage itself.
+ *  5. Everything that waits honours `ctx.signal` and leaves by throwing its reason.
+ *  6. Names have been validated (`parseVolumeName`); a driver must still never follow a symlink out of its storage.
+ */
+
+import type { Bytes, DriverState, Finding, Snapshot, Volume, VolumeSpec } from './model.ts'
+
+/** The part of pino's logger that drivers use. */
+export interface Log {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** Handed to every call. */
+export interface DriverContext {
+  readonly signal: AbortSignal
+  readonly log: Log
+  /** Reports how far a long call is; `total` is null when unknown. Cheap, call it as often as you like. */
+  progress(done: number, total: number | null, unit: 'bytes' | 'files'): void
+}
+
+/** What one option means; the key's documentation and its check. */
+export interface OptionHelp {
+  readonly description: string
+  readonly example?: string
+}
+
+/** What a driver's storage is and how it does things, for `holdfast info`. */
+export interface DriverDescription {
+  /** Free text facts in the order to show them, such as `{ filesystem: 'btrfs', snapshots: 'subvolume (atomic)' }`. */
+  readonly facts: Readonly<Record<string, string>>
+  /** Room of the storage as a whole, or null when it has none of its own. */
+  readonly storage: { readonly size: Bytes; readonly free: Bytes } | null
+}
+
+export interface Usage {
+  /** Bytes held by the volume, or null when that is not cheap to know and `exact` was not asked for. */
+  readonly used: Bytes | null
+  /** The enforced limit, or null. */
+  readonly size: Bytes | null
+}
+
+/** A driver whose module is not loaded: what `drivers/index.ts` lists. */
+export interface DriverModule {
+  readonly name: string
+  readonly summary: string
+  /** Keys of `--driver-opt NAME.KEY=VALUE`. */
+  readonly settings: Readonly<Record<string, OptionHelp>>
+  /** Makes the driver; does no I/O. @throws INVALID_ARGUMENT for a setting that cannot be. */
+  create(settings: Readonly<Record<string, string>>, environment: DriverEnvironment): Driver
+}
+
+export interface DriverEnvironment {
+  /** The daemon's root directory, absolute; a driver's default storage is `ROOT/NAME`. */
+  readonly root: string
+}
+
+export interface Driver {
+  readonly name: string
+  /** `global`: a volume made on one node is there on every node. */
+  readonly scope: 'local' | 'global'
+  /** Keys of `-o KEY=VALUE` that are this driver's own, besides those that every driver has. */
+  readonly volumeOptions: Readonly<Record<string, OptionHelp>>
+
+  /**
+   * Brings storage to what the catalog expects after a crash or reboot, and removes what an earlier life left half-made.
+   * The sockets may listen already; no other method is called before it has resolved.
+   * @param known volumes of this driver, in the trash included
+   * @throws UNAVAILABLE when the storage cannot be reached; the service tries again
+   */
+  start(ctx: DriverContext, known: readonly Volume[]): Promise<void>
+  stop(): Promise<void>
+
+  describe(ctx: DriverContext): Promise<DriverDescription>
+
+  /** What is wrong with the storage: records without data, data without records, too little room. */
+  check(ctx: DriverContext, known: readonly Volume[]): Promise<readonly Finding[]>
+
+  /**
+   * Makes an empty volume; an existing one of the same id is success.
+   * @throws ALREADY_EXISTS when data of another volume stands at its place
+   * @throws INVALID_ARGUMENT for an option's value, NOT_SUPPORTED for a size that cannot be enforced, NO_SPACE
+   */
+  createVolume(ctx: DriverContext, spec: VolumeSpec): Promise<DriverState>
+
+  /**
+   * Removes a volume and its snapshots for good. With `state: null` removes whatever an interrupted `createVolume` or
+   * `clone` of that id has left, and nothing that is another's. Adopted data stays.
+   */
+  deleteVolume(ctx: DriverContext, volume: Volume): Promise<void>
+
+  /**
+   * Where the volume is for containers once `mount` has resolved: `target`, or a directory of the driver's own when its
+   * volumes need no mount. Absolute. No I/O.
+   */
+  mountpoint(volume: Volume, target: string): string
+
+  /** Makes `mountpoint()` an existing directory with the volume's content. Never stacks a second mount. */
+  mount(ctx: DriverContext, volume: Volume, target: string): Promise<void>
+
+  /** Undoes `mount`; not mounted is success. @throws IN_USE when something on this host holds it */
+  unmount(ctx: DriverContext, volume: Volume, target: string): Promise<void>
+
+  /** @param exact walk the data if need be; otherwise O(1). @throws NOT_FOUND when the data is gone */
+  usage(ctx: DriverContext, volume: Volume, exact: boolean): Promise<Usage>
+
+  readonly trash?: TrashCapability
+  readonly snapshots?: SnapshotCapability
+  readonly clone?: CloneCapability
+  readonly revert?: RevertCapability
+  readonly resize?: ResizeCapability
+  readonly trim?: TrimCapability
+}
+
+/** The volume, its snapshots included, is set aside in O(1) under `volume.id`, so that its name is free again. */
+export interface TrashCapability {
+  discard(ctx: DriverContext, volume: Volume): Promise<DriverState>
+  /** Brings it back, under `name`. @throws ALREADY_EXISTS when data stands there */
+  restore(ctx: DriverContext, volume: Volume, name: string): Promise<DriverState>
+}
+
+export interface SnapshotCapability {
+  /**
+   * Copies the volume as it is now; mounted and written to, or not. `frozen`: the service keeps writers still (pause).
+   * @returns `atomic: false` when writers could change the volume while it was copied
+   */
+  create(
+    ctx: DriverContext,
+    volume: Volume,
+    snapshot: SnapshotSpec,
+  ): Promise<{ readonly state: DriverState; readonly atomic: boolean; readonly used: Bytes | null }>
+  /** With `state: null` removes what an interrupted `create` has left. */
+  delete(ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<void>
+  /** As `Driver.mountpoint`, for a snapshot. */
+  mountpoint(volume: Volume, snapshot: Snapshot, target: string): string
+  /** Makes the snapshot's content readable, and only readable, at `mountpoint()`. */
+  mount(ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string): Promise<void>
+  unmount(ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string): Promise<void>
+}
+
+export interface SnapshotSpec {
+  readonly id: string
+  readonly name: string
+  /** The service has paused every container that uses the volume: a slow copy is consistent too. */
+  readonly frozen: boolean
+}
+
+export interface CloneCapability {
+  /** Makes `spec` a volume that begins as `snapshot` and is independent of it from then on. Undone by `deleteVolume`. */
+  create(ctx: DriverContext, spec: VolumeSpec, source: Volume, snapshot: Snapshot): Promise<DriverState>
+}
+
+export interface RevertCapability {
+  /**
+   * Makes the volume's content that of the snapshot; the service has made sure that nothing uses it. Interrupted, it is
+   * called again until it has succeeded.
+   */
+  revert(ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<DriverState>
+}
+
+export interface ResizeCapability {
+  /** Sets the enforced limit, online. @throws NOT_SUPPORTED when this volume cannot shrink, NO_SPACE */
+  resize(ctx: DriverContext, volume: Volume, size: Bytes): Promise<DriverState>
+}
+
+export interface TrimCapability {
+  /** Gives freed blocks back to the storage. @returns bytes trimmed */
+  trim(ctx: DriverContext, volume: Volume): Promise<Bytes>
+}
