@@ -1,0 +1,11 @@
+/**
+ * The drivers that there are, each loaded when it is first asked for. The only file that names them all; it registers
+ * nothing by side effect.
+ */
+
+import type { DriverModule } from '../src/driver.ts'
+
+/** Driver name -> its module. */
+export const driverModules: Readonly<Record<string, () => Promise<DriverModule>>> = {
+  vfs: async () => (await import('./vfs/vfs.ts')).vfs,
+}
