@@ -1,0 +1,58 @@
+/**
+ * What `docker volume create -o` and `holdfast volume create -o` mean: the keys that every volume knows, apart from the
+ * driver's own. Values are not looked at and unknown keys are passed on: the service knows the driver and its options.
+ */
+
+import { AppError } from '../errors.ts'
+import type { CreateVolumeRequest } from '../services/contract.ts'
+
+const labelPrefix = 'label.'
+
+const fields: Readonly<Record<string, 'driver' | 'size' | 'onRemove' | 'fromSnapshot'>> = {
+  driver: 'driver',
+  size: 'size',
+  'on-remove': 'onRemove',
+  'from-snapshot': 'fromSnapshot',
+}
+
+const notYet = ['from-backup', 'target']
+
+/** The keys that every driver's volumes take with `-o`, beside `label.KEY`. */
+export const universalKeys: readonly string[] = Object.keys(fields)
+
+/**
+ * Sorts options as they were typed into a request.
+ * @throws INVALID_ARGUMENT for a label without a key, NOT_SUPPORTED for an option of backups
+ */
+export function parseCreateOptions(name: string, opts: Readonly<Record<string, string>>): CreateVolumeRequest {
+  const known: [string, string][] = []
+  const labels: [string, string][] = []
+  const options: [string, string][] = []
+  for (const [key, value] of Object.entries(opts)) {
+    if (notYet.includes(key)) {
+      throw new AppError('NOT_SUPPORTED', `option '${key}' of volume ${name}: this version has no backups yet; leave it out`)
+    }
+    const field = Object.hasOwn(fields, key) ? fields[key] : undefined
+    if (field !== undefined) known.push([field, value])
+    else if (key.startsWith(labelPrefix)) labels.push([labelKey(name, key), value])
+    else options.push([key, value])
+  }
+  return { name, ...Object.fromEntries(known), labels: Object.fromEntries(labels), options: Object.fromEntries(options) }
+}
+
+function labelKey(name: string, key: string): string {
+  if (key.length > labelPrefix.length) return key.slice(labelPrefix.length)
+  throw new AppError('INVALID_ARGUMENT', `option 'label.' of volume ${name} has no key; write label.KEY=VALUE`)
+}
+
+/**
+ * Adds one option as it was typed; the same value again changes nothing.
+ * @throws INVALID_ARGUMENT when the option was given before with another value
+ */
+export function addCreateOption(opts: Map<string, string>, key: string, value: string): void {
+  const before = opts.get(key)
+  if (before !== undefined && before !== value) {
+    throw new AppError('INVALID_ARGUMENT', `option '${key}' is given twice, as '${before}' and as '${value}'; give it once`)
+  }
+  opts.set(key, value)
+}
