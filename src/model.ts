@@ -37,6 +37,8 @@ export interface Volume extends VolumeSpec {
   readonly origin: string | null
   /** Null only in an undo: creation was interrupted before the driver could tell. */
   readonly state: DriverState | null
+  /** What is wrong with its record, when something is: it stays visible, and nothing may change it. */
+  readonly damage?: string
 }
 
 /** A volume in the trash. Several may have the same name. */
@@ -60,6 +62,8 @@ export interface Snapshot {
   readonly used: Bytes | null
   /** Null only in an undo. */
   readonly state: DriverState | null
+  /** As `Volume.damage`. */
+  readonly damage?: string
 }
 
 /** One mount id (Docker's `ID`, or `cli`) that holds a volume or, with `snapshotId`, a snapshot. */

@@ -142,6 +142,8 @@ export interface MountService {
    * it. An id that is not known is success.
    */
   unmount(name: string, mountId: string): Promise<void>
+  /** Shows a mounted volume at the directory `at` as well, until it is unmounted. @throws FAILED_PRECONDITION, INVALID_ARGUMENT */
+  bind(name: string, at: string): Promise<void>
   /** dockerd has restarted: every count becomes 1 and stale. */
   resetCounts(): Promise<void>
 }

@@ -1,0 +1,216 @@
+/**
+ * The node's catalog, SQLite in WAL mode: reads are synchronous on this thread and see what is committed; writes are
+ * transactions in the writer's thread. It knows nouns and rows, no rules: those are the services'.
+ */
+
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import Database from 'better-sqlite3'
+import { AppError, type ErrorCode } from '../errors.ts'
+import type { MountHold, Operation, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import type { Change } from './changes.ts'
+import { migrate } from './migrate.ts'
+import * as rows from './rows.ts'
+import type { WriteReply, WriteRequest } from './writer.ts'
+
+interface Waiting {
+  resolve(): void
+  reject(error: unknown): void
+}
+
+/** SQLite's result codes that a user can act on. */
+function writeError(error: { code: string; message: string }): AppError {
+  const code: ErrorCode = error.code.startsWith('SQLITE_CONSTRAINT_UNIQUE')
+    ? 'ALREADY_EXISTS'
+    : error.code === 'SQLITE_FULL'
+      ? 'NO_SPACE'
+      : /^SQLITE_(CORRUPT|NOTADB)/.test(error.code)
+        ? 'CORRUPT'
+        : 'INTERNAL'
+  return new AppError(code, `the catalog could not be written: ${error.message}`, { details: { sqlite: error.code } })
+}
+
+export class Catalog {
+  readonly #db: Database.Database
+  readonly #worker: Worker
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #statements = new Map<string, Database.Statement>()
+  #nextId = 1
+  #generation = 0
+
+  /**
+   * Opens the catalog, makes it when it is not there, and migrates it.
+   * @throws CORRUPT when the file is not a catalog, FAILED_PRECONDITION when it is a newer program's
+   */
+  constructor(file: string) {
+    this.#db = openDatabase(file)
+    this.#worker = new Worker(new URL(import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js', import.meta.url), {
+      workerData: { file },
+    })
+    this.#worker.on('message', (reply: WriteReply) => this.#settle(reply))
+    this.#worker.on('error', (error) => this.#failAll(error))
+    this.#worker.on('exit', () => this.#failAll(new Error('the writer has ended')))
+    this.#worker.unref()
+  }
+
+  /** Rises with every committed write. */
+  get generation(): number {
+    return this.#generation
+  }
+
+  /** Commits all changes as one durable transaction, or none. @throws ALREADY_EXISTS, NO_SPACE, CORRUPT */
+  write(...changes: readonly Change[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++
+      this.#waiting.set(id, { resolve, reject })
+      this.#worker.ref()
+      this.#worker.postMessage({ id, changes } satisfies WriteRequest)
+    })
+  }
+
+  volume(name: string): Volume | undefined {
+    return this.#one(`SELECT * FROM volumes WHERE name = ? AND deleted_at IS NULL`, [name], rows.volume)
+  }
+
+  /** Live or in the trash. */
+  volumeById(id: string): Volume | TrashedVolume | undefined {
+    return this.#one('SELECT * FROM volumes WHERE id = ?', [id], rows.anyVolume)
+  }
+
+  /** Live ones, oldest first. */
+  volumes(): Volume[] {
+    return this.#all('SELECT * FROM volumes WHERE deleted_at IS NULL ORDER BY created_at, rowid', [], rows.volume)
+  }
+
+  trash(): TrashedVolume[] {
+    return this.#all('SELECT * FROM volumes WHERE deleted_at IS NOT NULL ORDER BY deleted_at, rowid', [], rows.trashed)
+  }
+
+  /** All volumes of a driver, the trash included. */
+  volumesOfDriver(driver: string): Volume[] {
+    return this.#all('SELECT * FROM volumes WHERE driver = ?', [driver], rows.anyVolume)
+  }
+
+  snapshot(volumeId: string, name: string): Snapshot | undefined {
+    return this.#one('SELECT * FROM snapshots WHERE volume_id = ? AND name = ?', [volumeId, name], rows.snapshot)
+  }
+
+  snapshots(volumeId: string): Snapshot[] {
+    return this.#all('SELECT * FROM snapshots WHERE volume_id = ? ORDER BY created_at, rowid', [volumeId], rows.snapshot)
+  }
+
+  /** Those of all live volumes. */
+  allSnapshots(): Snapshot[] {
+    return this.#all(
+      `SELECT s.* FROM snapshots s JOIN volumes v ON v.id = s.volume_id AND v.deleted_at IS NULL
+        ORDER BY s.created_at, s.rowid`,
+      [],
+      rows.snapshot,
+    )
+  }
+
+  /** Holds on a volume and on its snapshots. */
+  holds(volumeId: string): MountHold[] {
+    return this.#all('SELECT * FROM holds WHERE volume_id = ? ORDER BY since', [volumeId], rows.hold)
+  }
+
+  allHolds(): MountHold[] {
+    return this.#all('SELECT * FROM holds ORDER BY since', [], rows.hold)
+  }
+
+  operation(id: string): Operation | undefined {
+    return this.#one('SELECT * FROM operations WHERE id = ?', [id], rows.operation)
+  }
+
+  operations(): Operation[] {
+    return this.#all('SELECT * FROM operations ORDER BY rowid', [], rows.operation)
+  }
+
+  runningOperations(): Operation[] {
+    return this.#all(`SELECT * FROM operations WHERE state = 'running' ORDER BY rowid`, [], rows.operation)
+  }
+
+  setting(key: string): string | undefined {
+    return this.#one('SELECT value FROM settings WHERE key = ?', [key], (row) => String(row['value']))
+  }
+
+  counts(): { volumes: number; mounted: number; snapshots: number; trash: number } {
+    const counts = this.#one(
+      `SELECT (SELECT count(*) FROM volumes WHERE deleted_at IS NULL) AS volumes,
+        (SELECT count(DISTINCT volume_id) FROM holds WHERE snapshot_id = '') AS mounted,
+        (SELECT count(*) FROM snapshots) AS snapshots,
+        (SELECT count(*) FROM volumes WHERE deleted_at IS NOT NULL) AS trash`,
+      [],
+      (row) => row as { volumes: number; mounted: number; snapshots: number; trash: number },
+    )
+    return counts ?? { volumes: 0, mounted: 0, snapshots: 0, trash: 0 }
+  }
+
+  /** SQLite's own look at the whole file; slow. @returns what is wrong, empty when nothing is */
+  integrityProblems(): string[] {
+    const answers = this.#db.pragma('quick_check(10)') as { quick_check: string }[]
+    return answers.map((answer) => answer.quick_check).filter((text) => text !== 'ok')
+  }
+
+  /** Ends after every write that was asked for has been committed. */
+  async close(): Promise<void> {
+    this.#worker.ref()
+    this.#worker.postMessage('close')
+    await once(this.#worker, 'exit')
+    this.#db.close()
+  }
+
+  #prepared(sql: string): Database.Statement {
+    let statement = this.#statements.get(sql)
+    if (!statement) {
+      statement = this.#db.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+
+  #one<T>(sql: string, params: readonly string[], read: (row: rows.Row) => T): T | undefined {
+    const row = this.#prepared(sql).get(...params) as rows.Row | undefined
+    return row && read(row)
+  }
+
+  #all<T>(sql: string, params: readonly string[], read: (row: rows.Row) => T): T[] {
+    return (this.#prepared(sql).all(...params) as rows.Row[]).map(read)
+  }
+
+  #settle(reply: WriteReply | 'closed'): void {
+    if (reply === 'closed') return
+    const waiting = this.#waiting.get(reply.id)
+    this.#waiting.delete(reply.id)
+    if (this.#waiting.size === 0) this.#worker.unref()
+    if (reply.error) return waiting?.reject(writeError(reply.error))
+    this.#generation++
+    waiting?.resolve()
+  }
+
+  #failAll(cause: Error): void {
+    for (const { reject } of this.#waiting.values()) {
+      reject(new AppError('INTERNAL', `the catalog's writer failed: ${cause.message}; restart the daemon`, { cause }))
+    }
+    this.#waiting.clear()
+  }
+}
+
+function openDatabase(file: string): Database.Database {
+  try {
+    const db = new Database(file)
+    db.pragma('journal_mode = WAL')
+    db.pragma('synchronous = FULL')
+    db.pragma('foreign_keys = ON')
+    migrate(db)
+    db.pragma('query_only = ON')
+    return db
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    throw new AppError(
+      'CORRUPT',
+      `the catalog ${file} cannot be opened: ${(error as Error).message}; restore it from a copy, or move it away to begin anew`,
+      { cause: error },
+    )
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * The catalog's vocabulary of changes: each function gives one statement, `Catalog.write` commits several as one transaction.
+ * Data only, so that they can be sent to the writer's thread.
+ */
+
+import type { MountHold, Operation, OperationState, Snapshot, Timestamp, TrashedVolume, Volume } from '../model.ts'
+
+type SqlValue = string | number | null
+
+/** One statement with its parameters. */
+export interface Change {
+  readonly sql: string
+  readonly params: readonly SqlValue[]
+  /** True when a power cut may take it: what it says is void after a reboot anyway. */
+  readonly volatile?: boolean
+}
+
+const volumeColumns = 'id, name, driver, size, options, labels, on_remove, origin, state, created_at, deleted_at, purge_at'
+
+/** Inserts a volume, or replaces all that is known of the one with its id. @throws ALREADY_EXISTS for a live name */
+export function putVolume(volume: Volume | TrashedVolume): Change {
+  const { deletedAt = null, purgeAt = null } = volume as Partial<TrashedVolume>
+  return {
+    sql: `INSERT INTO volumes (${volumeColumns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      ON CONFLICT (id) DO UPDATE SET name = excluded.name, size = excluded.size, options = excluded.options,
+        labels = excluded.labels, on_remove = excluded.on_remove, state = excluded.state,
+        deleted_at = excluded.deleted_at, purge_at = excluded.purge_at`,
+    params: [
+      volume.id,
+      volume.name,
+      volume.driver,
+      volume.size,
+      JSON.stringify(volume.options),
+      JSON.stringify(volume.labels),
+      volume.onRemove,
+      volume.origin,
+      JSON.stringify(volume.state),
+      volume.createdAt,
+      deletedAt,
+      purgeAt,
+    ],
+  }
+}
+
+/** Forgets a volume with its snapshots and holds. */
+export function dropVolume(id: string): Change {
+  return { sql: 'DELETE FROM volumes WHERE id = ?', params: [id] }
+}
+
+/** @throws ALREADY_EXISTS for a name that the volume's snapshots have already */
+export function insertSnapshot(snapshot: Snapshot): Change {
+  return {
+    sql: `INSERT INTO snapshots (id, volume_id, name, labels, atomic, size, used, state, created_at)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    params: [
+      snapshot.id,
+      snapshot.volumeId,
+      snapshot.name,
+      JSON.stringify(snapshot.labels),
+      snapshot.atomic ? 1 : 0,
+      snapshot.size,
+      snapshot.used,
+      JSON.stringify(snapshot.state),
+      snapshot.createdAt,
+    ],
+  }
+}
+
+/** Forgets a snapshot and the holds on it. */
+export function dropSnapshot(id: string): Change[] {
+  return [
+    { sql: 'DELETE FROM holds WHERE snapshot_id = ?', params: [id] },
+    { sql: 'DELETE FROM snapshots WHERE id = ?', params: [id] },
+  ]
+}
+
+export function putHold(hold: MountHold): Change {
+  return {
+    sql: `INSERT OR REPLACE INTO holds (volume_id, snapshot_id, mount_id, count, stale, since) VALUES (?, ?, ?, ?, ?, ?)`,
+    params: [hold.volumeId, hold.snapshotId ?? '', hold.mountId, hold.count, hold.stale ? 1 : 0, hold.since],
+    volatile: true,
+  }
+}
+
+export function dropHold(hold: Pick<MountHold, 'volumeId' | 'snapshotId' | 'mountId'>): Change {
+  return {
+    sql: 'DELETE FROM holds WHERE volume_id = ? AND snapshot_id = ? AND mount_id = ?',
+    params: [hold.volumeId, hold.snapshotId ?? '', hold.mountId],
+    volatile: true,
+  }
+}
+
+/** No mount survives a reboot. */
+export function dropAllHolds(): Change {
+  return { sql: 'DELETE FROM holds', params: [], volatile: true }
+}
+
+/** What remains after a restart of dockerd or of the daemon: each id counts once and may never be unmounted. */
+export function resetHolds(exceptMountId: string): Change {
+  return { sql: 'UPDATE holds SET count = 1, stale = 1 WHERE mount_id <> ?', params: [exceptMountId], volatile: true }
+}
+
+export function beginOperation(operation: Operation): Change {
+  return {
+    sql: 'INSERT INTO operations (id, kind, subject, state, payload, started_at) VALUES (?, ?, ?, ?, ?, ?)',
+    params: [
+      operation.id,
+      operation.kind,
+      operation.subject,
+      operation.state,
+      JSON.stringify(operation.payload),
+      operation.startedAt,
+    ],
+  }
+}
+
+export function finishOperation(
+  id: string,
+  state: OperationState,
+  finishedAt: Timestamp,
+  error: { code: string; message: string } | null,
+): Change {
+  return {
+    sql: 'UPDATE operations SET state = ?, finished_at = ?, error_code = ?, error_message = ? WHERE id = ?',
+    params: [state, finishedAt, error?.code ?? null, error?.message ?? null, id],
+  }
+}
+
+/** Forgets all finished operations but the last `keep`. */
+export function pruneOperations(keep: number): Change {
+  return {
+    sql: `DELETE FROM operations WHERE state <> 'running' AND rowid <=
+      (SELECT rowid FROM operations ORDER BY rowid DESC LIMIT 1 OFFSET ?)`,
+    params: [keep],
+    volatile: true,
+  }
+}
+
+export function putSetting(key: string, value: string): Change {
+  return { sql: 'INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)', params: [key, value] }
+}

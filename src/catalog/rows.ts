@@ -1,0 +1,88 @@
+/**
+ * Rows of the catalog as nouns. A row with a field that cannot be read harms only itself: the field is empty, and `damage`
+ * says so, which keeps the volume visible to Docker and every change to it refused.
+ */
+
+import type { DriverState, Json, MountHold, Operation, Snapshot, TrashedVolume, Volume } from '../model.ts'
+
+export type Row = Record<string, unknown>
+
+function parse<T>(row: Row, column: string, fallback: T, damaged: string[]): T {
+  try {
+    const value = JSON.parse(String(row[column])) as T
+    if (typeof value === 'object') return value
+  } catch {
+    // reported as damage by the caller
+  }
+  damaged.push(column)
+  return fallback
+}
+
+function damage(columns: readonly string[]): { damage?: string } {
+  return columns.length === 0 ? {} : { damage: `its record is damaged (${columns.join(', ')})` }
+}
+
+export function volume(row: Row): Volume {
+  const damaged: string[] = []
+  return {
+    id: String(row['id']),
+    name: String(row['name']),
+    driver: String(row['driver']),
+    size: row['size'] as number | null,
+    options: parse<Record<string, string>>(row, 'options', {}, damaged),
+    labels: parse<Record<string, string>>(row, 'labels', {}, damaged),
+    onRemove: row['on_remove'] as Volume['onRemove'],
+    origin: row['origin'] as string | null,
+    state: parse<DriverState | null>(row, 'state', null, damaged),
+    createdAt: String(row['created_at']),
+    ...damage(damaged),
+  }
+}
+
+export function trashed(row: Row): TrashedVolume {
+  return { ...volume(row), deletedAt: String(row['deleted_at']), purgeAt: row['purge_at'] as string | null }
+}
+
+export function anyVolume(row: Row): Volume | TrashedVolume {
+  return row['deleted_at'] === null ? volume(row) : trashed(row)
+}
+
+export function snapshot(row: Row): Snapshot {
+  const damaged: string[] = []
+  return {
+    id: String(row['id']),
+    volumeId: String(row['volume_id']),
+    name: String(row['name']),
+    labels: parse<Record<string, string>>(row, 'labels', {}, damaged),
+    atomic: row['atomic'] === 1,
+    size: row['size'] as number | null,
+    used: row['used'] as number | null,
+    state: parse<DriverState | null>(row, 'state', null, damaged),
+    createdAt: String(row['created_at']),
+    ...damage(damaged),
+  }
+}
+
+export function hold(row: Row): MountHold {
+  return {
+    volumeId: String(row['volume_id']),
+    snapshotId: row['snapshot_id'] === '' ? null : String(row['snapshot_id']),
+    mountId: String(row['mount_id']),
+    count: Number(row['count']),
+    stale: row['stale'] === 1,
+    since: String(row['since']),
+  }
+}
+
+export function operation(row: Row): Operation {
+  return {
+    id: String(row['id']),
+    kind: String(row['kind']),
+    subject: String(row['subject']),
+    state: row['state'] as Operation['state'],
+    payload: parse<Json>(row, 'payload', null, []),
+    startedAt: String(row['started_at']),
+    finishedAt: row['finished_at'] as string | null,
+    error: row['error_code'] === null ? null : { code: String(row['error_code']), message: String(row['error_message']) },
+  }
+}
