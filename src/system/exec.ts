@@ -3,7 +3,7 @@
  * deadline and is killed with its signal's reason when that aborts. What a tool's text means is its caller's to say.
  */
 
-import { execa } from 'execa'
+import { execa, type Options as ExecaOptions } from 'execa'
 import { AppError } from '../errors.ts'
 
 export interface ExecOptions {
@@ -12,6 +12,13 @@ export interface ExecOptions {
   readonly timeoutMs?: number
   readonly input?: string
   readonly cwd?: string
+  /** An open file that the program gets as descriptor 3. */
+  readonly inherit?: number
+  /**
+   * For a program that undoes its own doing: it gets a session of its own, is never killed, and learns from the end of its
+   * stdin that `signal` has aborted or that this process has died. It is waited for all the same.
+   */
+  readonly supervised?: boolean
   /** Calls this with each chunk of stdout as it comes. */
   readonly onStdout?: (chunk: string) => void
 }
@@ -33,22 +40,35 @@ export async function run(program: string, args: readonly string[], options: Exe
   options.signal?.throwIfAborted()
   const child = execa(program, args, {
     reject: false,
-    timeout: options.timeoutMs ?? 60_000,
-    forceKillAfterDelay: 2_000,
     maxBuffer: maxOutput,
     env: { LC_ALL: 'C' },
-    ...(options.signal && { cancelSignal: options.signal }),
+    stdio: [stdinOf(options), 'pipe', 'pipe', ...(options.inherit === undefined ? [] : [options.inherit])],
+    ...(options.input !== undefined && { input: options.input }),
     ...(options.cwd && { cwd: options.cwd }),
-    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+    ...endingOf(options),
   })
+  if (options.supervised) options.signal?.addEventListener('abort', () => child.stdin?.end(), { once: true })
   if (options.onStdout) child.stdout?.on('data', (chunk: Buffer) => options.onStdout?.(chunk.toString()))
   const result = await child
-  if (result.isCanceled) throw options.signal?.reason
+  if (result.isCanceled || (options.supervised && options.signal?.aborted)) throw options.signal?.reason
   if (result.timedOut) throw new AppError('TIMEOUT', `${program} did not end within ${options.timeoutMs ?? 60_000} ms`)
   if (result.code === 'ENOENT') {
     throw new AppError('FAILED_PRECONDITION', `the program '${program}' is not installed on this node; install it`)
   }
   return { stdout: result.stdout ?? '', stderr: result.stderr ?? '', exitCode: result.exitCode ?? null }
+}
+
+function stdinOf(options: ExecOptions): 'pipe' | 'ignore' {
+  return options.supervised || options.input !== undefined ? 'pipe' : 'ignore'
+}
+
+function endingOf(options: ExecOptions): ExecaOptions {
+  if (options.supervised) return { detached: true, cleanup: false }
+  return {
+    timeout: options.timeoutMs ?? 60_000,
+    forceKillAfterDelay: 2_000,
+    ...(options.signal && { cancelSignal: options.signal }),
+  }
 }
 
 /**
