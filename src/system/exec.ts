@@ -12,8 +12,8 @@ export interface ExecOptions {
   readonly timeoutMs?: number
   readonly input?: string
   readonly cwd?: string
-  /** An open file that the program gets as descriptor 3. */
-  readonly inherit?: number
+  /** An open file that the program gets as its stdin. */
+  readonly stdin?: number
   /**
    * For a program that undoes its own doing: it gets a session of its own, is never killed, and learns from the end of its
    * stdin that `signal` has aborted or that this process has died. It is waited for all the same.
@@ -42,7 +42,7 @@ export async function run(program: string, args: readonly string[], options: Exe
     reject: false,
     maxBuffer: maxOutput,
     env: { LC_ALL: 'C' },
-    stdio: [stdinOf(options), 'pipe', 'pipe', ...(options.inherit === undefined ? [] : [options.inherit])],
+    stdin: stdinOf(options),
     ...(options.input !== undefined && { input: options.input }),
     ...(options.cwd && { cwd: options.cwd }),
     ...endingOf(options),
@@ -58,8 +58,9 @@ export async function run(program: string, args: readonly string[], options: Exe
   return { stdout: result.stdout ?? '', stderr: result.stderr ?? '', exitCode: result.exitCode ?? null }
 }
 
-function stdinOf(options: ExecOptions): 'pipe' | 'ignore' {
-  return options.supervised || options.input !== undefined ? 'pipe' : 'ignore'
+function stdinOf(options: ExecOptions): 'pipe' | 'ignore' | number {
+  if (options.supervised || options.input !== undefined) return 'pipe'
+  return options.stdin ?? 'ignore'
 }
 
 function endingOf(options: ExecOptions): ExecaOptions {

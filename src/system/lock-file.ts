@@ -21,7 +21,7 @@ export interface FileLock {
 export async function lockPath(path: string, subject: string): Promise<FileLock> {
   const fd = openLocked(path)
   try {
-    const result = await run('flock', ['--exclusive', '--nonblock', '3'], { inherit: fd })
+    const result = await run('flock', ['--exclusive', '--nonblock', '0'], { stdin: fd })
     if (result.exitCode === 1) {
       throw new AppError('FAILED_PRECONDITION', `another daemon uses ${subject} ${path}; stop it or choose another directory`)
     }
