@@ -157,9 +157,9 @@ function readMountsOfLiving(pid: number | 'self'): MountEntry[] {
 }
 
 /**
- * Every mount on this host, in any mount namespace, that shows `path` or something below it. Not counted are the mount
- * that `path` itself is reached by, those at a mountpoint in `ignore`, and the copies of both in other namespaces (a
- * service with PrivateTmp has copies of all mounts of the host).
+ * Every mount on this host, in any mount namespace, that shows `path` or something below it. Not counted are the mount that
+ * `path` itself is reached by, those at a mountpoint in `ignore`, and copies of both that come with a copy of the host's
+ * tree: a service with PrivateTmp has them at the same place, a container with `-v /:/host` below `/host`.
  * Yields to other work between chunks; processes that end meanwhile are passed by. O(processes + mounts).
  * @throws NOT_FOUND when `path` is gone
  */
@@ -169,17 +169,22 @@ export async function usesOf(path: string, ignore: readonly string[]): Promise<M
   })
   const own = readMounts()
   const place = locate(resolved, own)
-  const ignored = new Set([...ignore, fileSystemOf(resolved, own).mountpoint])
+  const ignored = [fileSystemOf(resolved, own), ...own.filter(({ mountpoint }) => ignore.includes(mountpoint))]
   const uses: MountUse[] = []
   for await (const pid of distinctViews()) {
     for (const entry of pid === 'self' ? own : readMountsOfLiving(pid)) {
       if (entry.device !== place.device || !isWithin(entry.root, place.root)) continue
-      if (!ignored.has(entry.mountpoint)) {
+      if (!ignored.some((original) => isCopy(entry, original))) {
         uses.push({ pid: pid === 'self' ? process.pid : pid, mountpoint: entry.mountpoint })
       }
     }
   }
   return uses
+}
+
+/** The same piece of the file system at the same place, or at that place below a copy of the host's tree. */
+function isCopy(entry: MountEntry, original: MountEntry): boolean {
+  return entry.root === original.root && entry.mountpoint.endsWith(original.mountpoint)
 }
 
 export interface MountOptions {
