@@ -58,9 +58,9 @@ export async function run(program: string, args: readonly string[], options: Exe
   return { stdout: result.stdout ?? '', stderr: result.stderr ?? '', exitCode: result.exitCode ?? null }
 }
 
-function stdinOf(options: ExecOptions): 'pipe' | 'ignore' | number {
+function stdinOf(options: ExecOptions): 'pipe' | 'ignore' | 0 {
   if (options.supervised || options.input !== undefined) return 'pipe'
-  return options.stdin ?? 'ignore'
+  return (options.stdin as 0 | undefined) ?? 'ignore' // execa takes any descriptor; its types name only 0.
 }
 
 function endingOf(options: ExecOptions): ExecaOptions {

@@ -1,0 +1,72 @@
+/**
+ * Copies a directory tree whose content is somebody else's and may change while it is copied. `cp` works with paths, so a
+ * container that swaps a directory for a symlink in the right moment would make it read the host's files into the copy: it
+ * therefore runs where the host's files are not, in a sandbox (bubblewrap) that holds the source, the copy and /usr.
+ * Kept: ownership, mode, times, hard links, holes, device nodes, FIFOs, sockets, set-id bits, ACLs, all xattrs. Data is shared
+ * with the source where the file system can (reflink).
+ */
+
+import { AppError } from '../errors.ts'
+import { run, toolError, type ExecResult } from './exec.ts'
+
+const visible = ['/lib', '/lib32', '/lib64', '/bin'].flatMap((path) => ['--ro-bind-try', path, path])
+
+/** What cp needs to give every file its owner, mode, device number and xattrs (trusted.* takes CAP_SYS_ADMIN). */
+const capabilities = [
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'DAC_READ_SEARCH',
+  'FOWNER',
+  'FSETID',
+  'MKNOD',
+  'SETFCAP',
+  'SYS_ADMIN',
+].flatMap((name) => ['--cap-add', `CAP_${name}`])
+
+const sandbox = [
+  ...['--unshare-pid', '--unshare-net', '--unshare-ipc', '--unshare-uts', '--die-with-parent', '--new-session'],
+  ...['--ro-bind', '/usr', '/usr', ...visible, '--cap-drop', 'ALL', ...capabilities],
+]
+
+const copyCommand = [
+  ...['cp', '--no-dereference', '--recursive', '--preserve=mode,ownership,timestamps,links,xattr'],
+  ...['--reflink=auto', '--sparse=auto', '--remove-destination', '--no-target-directory', '/source', '/copy'],
+]
+
+const attempts = 3
+
+/**
+ * Copies the content and the attributes of the directory `source` to the existing directory `copy`. Both may lie anywhere, no
+ * part of their paths may be in a container's hands. Files deleted meanwhile are left out.
+ * A failure, an abort or a crash leaves a part of the copy: build it aside.
+ * @throws ABORTED when files keep being replaced while they are copied, NO_SPACE, the signal's reason
+ */
+export async function copyTree(source: string, copy: string, signal?: AbortSignal): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const args = [...sandbox, '--ro-bind', source, '/source', '--bind', copy, '/copy', '--', ...copyCommand]
+    const result = await run('bwrap', args, { signal, timeoutMs: 0 })
+    if (result.exitCode === 0 || onlyVanished(result)) return
+    if (!onlyRaces(result)) throw toolError('cp', result)
+    if (attempt === attempts) {
+      throw new AppError('ABORTED', `files in ${source} are replaced faster than they can be copied; pause their writers`)
+    }
+  }
+}
+
+const vanished = /^cp: (cannot (stat|open|access|read symbolic link) ).*: No such file or directory$/
+const replaced =
+  /^cp: (skipping file .*, as it was replaced while being copied|.*: (Not a directory|Too many levels of symbolic links))$/
+
+function complaints(result: ExecResult): string[] {
+  return result.exitCode === 1 ? result.stderr.split('\n').filter((line) => line !== '') : []
+}
+
+function onlyVanished(result: ExecResult): boolean {
+  const lines = complaints(result)
+  return lines.length > 0 && lines.every((line) => vanished.test(line))
+}
+
+function onlyRaces(result: ExecResult): boolean {
+  const lines = complaints(result)
+  return lines.length > 0 && lines.every((line) => vanished.test(line) || replaced.test(line))
+}
