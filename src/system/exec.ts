@@ -3,7 +3,7 @@
  * deadline and is killed with its signal's reason when that aborts. What a tool's text means is its caller's to say.
  */
 
-import { execa, type Options as ExecaOptions } from 'execa'
+import { execa } from 'execa'
 import { AppError } from '../errors.ts'
 
 export interface ExecOptions {
@@ -63,7 +63,7 @@ function stdinOf(options: ExecOptions): 'pipe' | 'ignore' | 0 {
   return (options.stdin as 0 | undefined) ?? 'ignore' // execa takes any descriptor; its types name only 0.
 }
 
-function endingOf(options: ExecOptions): ExecaOptions {
+function endingOf(options: ExecOptions) {
   if (options.supervised) return { detached: true, cleanup: false }
   return {
     timeout: options.timeoutMs ?? 60_000,
