@@ -1,0 +1,50 @@
+/**
+ * The test tiers as vitest projects: `vitest run --project unit`. A tier is a directory of test/; the lab tier is the files
+ * that need another kernel (scripts/lab/run), whatever their directory.
+ */
+
+import { defineConfig } from 'vitest/config'
+
+/** Run by scripts/test inside the kernel lab and nowhere else. */
+const labTests = ['test/conformance/vfs-quota.test.ts']
+
+const minute = 60_000
+
+/** Tiers that own a daemon, a dockerd or loop devices run one file at a time. */
+function tier(name: string, options: { alone: boolean; timeoutMs: number }) {
+  return {
+    extends: true as const,
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      exclude: labTests,
+      fileParallelism: !options.alone,
+      testTimeout: options.timeoutMs,
+      hookTimeout: Math.max(options.timeoutMs, minute),
+    },
+  }
+}
+
+export default defineConfig({
+  test: {
+    watch: false,
+    pool: 'forks',
+    teardownTimeout: minute,
+    projects: [
+      tier('unit', { alone: false, timeoutMs: 30_000 }),
+      tier('conformance', { alone: true, timeoutMs: 2 * minute }),
+      tier('e2e', { alone: true, timeoutMs: 3 * minute }),
+      tier('faults', { alone: true, timeoutMs: 3 * minute }),
+      {
+        extends: true,
+        test: {
+          name: 'lab',
+          include: labTests,
+          fileParallelism: false,
+          testTimeout: 5 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
+    ],
+  },
+})
