@@ -1,0 +1,54 @@
+/**
+ * The admin API under /v1, for the CLI and for programs: Fastify with one file of routes for each noun. It listens nowhere; the
+ * daemon does. It checks the form of a request, the services its meaning.
+ */
+
+import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import type { Services } from '../services/contract.ts'
+import { answerError, answerUnknownRoute } from './errors.ts'
+import type { SchemaTypes } from './json-schema.ts'
+import { openApiRoute } from './openapi.ts'
+import { nodeRoutes } from './routes/node.ts'
+import { operationRoutes } from './routes/operations.ts'
+import { snapshotRoutes } from './routes/snapshots.ts'
+import { trashRoutes } from './routes/trash.ts'
+import { volumeRoutes } from './routes/volumes.ts'
+import type { AdminApp } from './route.ts'
+import { compileValidator } from './validation.ts'
+
+export interface AdminOptions {
+  readonly logger?: FastifyBaseLogger | undefined
+}
+
+/** The server for the admin socket. Closing it answers what is under way first. */
+export function buildAdminApp(services: Services, { logger }: AdminOptions = {}): FastifyInstance {
+  const base = fastify({
+    ...(logger ? { loggerInstance: logger } : { logger: false }),
+    logController: new LogController({ disableRequestLogging: true }),
+    exposeHeadRoutes: false,
+    bodyLimit: 2 ** 20,
+    // Node's default closes idle connections of a client that is about to use them.
+    keepAliveTimeout: 0,
+    requestTimeout: 0,
+  })
+  const app: AdminApp = base.withTypeProvider<SchemaTypes>()
+  app.setErrorHandler(answerError)
+  app.setNotFoundHandler(answerUnknownRoute)
+  app.setValidatorCompiler(compileValidator)
+  // The compiler has already held every answer against its schema.
+  app.setSerializerCompiler(() => (body) => JSON.stringify(body))
+  app.addHook('preValidation', async (request) => {
+    if (request.routeOptions.schema?.body !== undefined) request.body ??= {}
+  })
+  addRoutes(app, services)
+  openApiRoute(app, services.version, (documented) => addRoutes(documented, services))
+  return base
+}
+
+function addRoutes(app: AdminApp, services: Services): void {
+  nodeRoutes(app, services)
+  volumeRoutes(app, services)
+  trashRoutes(app, services)
+  snapshotRoutes(app, services)
+  operationRoutes(app, services)
+}

@@ -1,0 +1,186 @@
+/**
+ * What the admin API takes and gives, as JSON Schema. The views are the services'; nothing here checks a value's meaning (a size,
+ * a name): that is the services' part, so that every door refuses alike.
+ */
+
+import type {
+  CreateVolumeRequest,
+  InfoView,
+  OperationView,
+  SnapshotView,
+  TrashView,
+  VolumeView,
+} from '../services/contract.ts'
+import type { Finding } from '../model.ts'
+import { array, nullable, object, viewOf } from './json-schema.ts'
+
+export type { CreateVolumeRequest, Finding, InfoView, OperationView, SnapshotView, TrashView, VolumeView }
+
+const text = { type: 'string' } as const
+const flag = { type: 'string', enum: ['true', 'false'] } as const
+const bytes = { type: 'integer', minimum: 0, description: 'bytes' } as const
+const bytesOrNull = { type: ['integer', 'null'], minimum: 0, description: 'bytes, or null when not known or not limited' } as const
+const time = { type: 'string', format: 'date-time' } as const
+const timeOrNull = { type: ['string', 'null'], format: 'date-time' } as const
+const textMap = { type: 'object', additionalProperties: { type: 'string' } } as const
+const count = { type: 'integer', minimum: 0 } as const
+const scope = { enum: ['local', 'global'] } as const
+
+/** Every error's body; the code is one of the error table, and stands for the HTTP status. */
+export const errorBody = object({
+  error: object({ code: text, message: text, details: { type: 'object', additionalProperties: true } as const }),
+})
+
+export const volumeView = viewOf<VolumeView>()(
+  object(
+    {
+      name: text,
+      driver: text,
+      size: bytesOrNull,
+      used: bytesOrNull,
+      createdAt: time,
+      labels: textMap,
+      options: textMap,
+      mountpoint: { type: ['string', 'null'], description: 'null when not mounted' },
+      mounts: array(object({ id: text, since: time, stale: { type: 'boolean' } })),
+      onRemove: { enum: ['trash', 'delete', 'retain'] },
+      origin: { type: ['string', 'null'], description: 'VOLUME@SNAPSHOT that it was cloned from' },
+      scope,
+      status: { enum: ['ok', 'degraded', 'missing'] },
+      statusDetail: text,
+      snapshots: array(object({ name: text, createdAt: time })),
+      lastBackup: nullable(object({ url: text, createdAt: time })),
+    },
+    ['statusDetail'],
+  ),
+)
+
+export const snapshotView = viewOf<SnapshotView>()(
+  object({
+    volume: text,
+    name: text,
+    createdAt: time,
+    size: bytesOrNull,
+    used: bytesOrNull,
+    labels: textMap,
+    atomic: { type: 'boolean', description: 'false: copied file by file while the volume could be written to' },
+    mountpoint: { type: ['string', 'null'], description: 'where it is mounted read-only' },
+  }),
+)
+
+export const trashView = viewOf<TrashView>()(
+  object({
+    name: text,
+    id: text,
+    driver: text,
+    size: bytesOrNull,
+    createdAt: time,
+    deletedAt: time,
+    purgeAt: { type: ['string', 'null'], format: 'date-time', description: 'null: kept until it is emptied by name' },
+    snapshots: count,
+  }),
+)
+
+export const operationView = viewOf<OperationView>()(
+  object({
+    id: text,
+    kind: text,
+    subject: text,
+    state: { enum: ['running', 'done', 'failed', 'cancelled', 'interrupted'] },
+    progress: nullable(
+      object({
+        done: { type: 'number' },
+        total: { type: ['number', 'null'] },
+        unit: text,
+        rate: { type: 'number', description: 'units a second since the start' },
+      }),
+    ),
+    startedAt: time,
+    finishedAt: timeOrNull,
+    error: nullable(object({ code: text, message: text })),
+  }),
+)
+
+const driverView = object(
+  {
+    name: text,
+    scope,
+    state: { enum: ['starting', 'ready', 'failed'] },
+    error: text,
+    volumes: count,
+    capabilities: array(text),
+    facts: textMap,
+    storage: nullable(object({ size: bytes, free: bytes })),
+  },
+  ['error'],
+)
+
+export const infoView = viewOf<InfoView>()(
+  object({
+    version: text,
+    node: text,
+    pid: count,
+    startedAt: time,
+    root: text,
+    socket: text,
+    pluginSocket: text,
+    defaultDriver: text,
+    drivers: array(driverView),
+    counts: object({ volumes: count, mounted: count, snapshots: count, trash: count }),
+    trashKeepMs: count,
+  }),
+)
+
+export const findingView = viewOf<Finding>()(
+  object({ severity: { enum: ['error', 'warning'] }, check: text, subject: text, message: text, remedy: text }),
+)
+
+export const versionView = object({ version: text })
+export const mountedView = object({ mountpoint: text })
+export const removedView = object({ removed: array(text) })
+export const trimmedView = object({ name: text, trimmed: bytes })
+export const usageView = object({ name: text, used: bytesOrNull, size: bytesOrNull })
+export const changeView = object({ path: text, change: { enum: ['added', 'removed', 'modified'] } })
+
+export const createVolumeBody = object(
+  {
+    name: text,
+    driver: text,
+    size: { type: 'string', description: 'such as 10G' },
+    onRemove: { type: 'string', description: 'trash, delete or retain' },
+    fromSnapshot: { type: 'string', description: 'VOLUME@SNAPSHOT' },
+    labels: textMap,
+    options: { ...textMap, description: "the driver's own options" },
+  },
+  ['driver', 'size', 'onRemove', 'fromSnapshot', 'labels', 'options'],
+)
+export const createSnapshotBody = object(
+  { name: text, labels: textMap, pause: { type: 'boolean', description: 'pause the containers that use the volume' } },
+  ['name', 'labels', 'pause'],
+)
+export const resizeBody = object({ size: { type: 'string', description: 'such as 20G' } })
+export const mountBody = object({ at: { type: 'string', description: 'a directory to mount it on as well' } }, ['at'])
+export const namesBody = object({ names: { ...array(text), description: 'none: all' } }, ['names'])
+export const restoreBody = object({ as: { type: 'string', description: 'the new name' } }, ['as'])
+export const diffBody = object({ from: text, to: text })
+
+export const volumeFilterQuery = object(
+  { driver: text, name: { type: 'string', description: '* and ? are wildcards' }, label: { anyOf: [text, array(text)] }, dangling: flag },
+  ['driver', 'name', 'label', 'dangling'],
+)
+export const removeVolumeQuery = object({ purge: flag }, ['purge'])
+export const listSnapshotsQuery = object({ volume: text }, ['volume'])
+export const listOperationsQuery = object({ all: flag }, ['all'])
+
+export const volumeParams = object({ name: text })
+export const snapshotParams = object({ name: text, snapshot: text })
+export const trashParams = object({ ref: { type: 'string', description: 'name or id' } })
+export const operationParams = object({ id: text })
+
+const uuid = '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+
+/** Lets the caller name the operation that its call starts, so that it can watch and cancel it while it waits. */
+export const operationHeaders = {
+  type: 'object',
+  properties: { 'holdfast-operation': { type: 'string', pattern: uuid, description: "the operation's id: a UUID of yours" } },
+} as const

@@ -1,0 +1,186 @@
+import type { FastifyInstance, InjectOptions } from 'fastify'
+import { Check } from 'typebox/schema'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { buildAdminApp } from '../../../src/server/app.ts'
+import { type FakeServices, fakeServices } from '../../support/fake-services.ts'
+
+interface Documented {
+  readonly summary?: string
+  readonly tags?: readonly string[]
+  readonly responses?: Readonly<Record<string, { content?: { 'application/json': { schema: object } } }>>
+}
+
+let services: FakeServices
+let app: FastifyInstance
+
+beforeEach(() => {
+  services = fakeServices()
+  app = buildAdminApp(services)
+})
+
+afterEach(() => app.close())
+
+async function call(method: InjectOptions['method'] & string, url: string, payload?: object, headers = {}) {
+  const answer = await app.inject({ method, url, headers, ...(payload ? { payload } : {}) } as InjectOptions)
+  return { status: answer.statusCode, body: answer.body === '' ? undefined : answer.json() }
+}
+
+async function documentedRoutes(): Promise<[string, string, Documented][]> {
+  const { body } = await call('GET', '/v1/openapi.json')
+  return Object.entries<Record<string, Documented>>(body.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, route]): [string, string, Documented] => [method.toUpperCase(), path, route]),
+  )
+}
+
+describe('the description', () => {
+  it('gives every route a summary, a tag, an answer and errors', async () => {
+    const routes = await documentedRoutes()
+    expect(routes.length).toBeGreaterThanOrEqual(25)
+    for (const [method, path, { summary, tags, responses = {} }] of routes) {
+      const name = `${method} ${path}`
+      expect.soft(summary?.length, name).toBeGreaterThan(9)
+      expect.soft(tags, name).toHaveLength(1)
+      expect.soft(Object.keys(responses), name).toEqual(expect.arrayContaining([expect.stringMatching(/^2\d\d$/), '4XX', '5XX']))
+    }
+  })
+
+  it('is the same when asked for again', async () => {
+    const first = await call('GET', '/v1/openapi.json')
+    expect(first.body.openapi).toBe('3.1.0')
+    expect(await call('GET', '/v1/openapi.json')).toEqual(first)
+  })
+})
+
+const requests: [string, string, string, object | undefined, number][] = [
+  ['GET', '/v1/version', '/v1/version', undefined, 200],
+  ['GET', '/v1/info', '/v1/info', undefined, 200],
+  ['GET', '/v1/doctor', '/v1/doctor', undefined, 200],
+  ['GET', '/v1/volumes', '/v1/volumes', undefined, 200],
+  ['POST', '/v1/volumes', '/v1/volumes', { name: 'new', size: '1G' }, 201],
+  ['POST', '/v1/volumes', '/v1/volumes', { name: 'db' }, 200],
+  ['GET', '/v1/volumes/db', '/v1/volumes/{name}', undefined, 200],
+  ['DELETE', '/v1/volumes/web?purge=true', '/v1/volumes/{name}', undefined, 204],
+  ['POST', '/v1/volumes/db/resize', '/v1/volumes/{name}/resize', { size: '20G' }, 200],
+  ['POST', '/v1/volumes/db/mount', '/v1/volumes/{name}/mount', undefined, 200],
+  ['POST', '/v1/volumes/db/umount', '/v1/volumes/{name}/umount', undefined, 204],
+  ['POST', '/v1/volumes/trim', '/v1/volumes/trim', { names: ['db'] }, 200],
+  ['POST', '/v1/volumes/usage', '/v1/volumes/usage', undefined, 200],
+  ['GET', '/v1/trash', '/v1/trash', undefined, 200],
+  ['POST', '/v1/trash/old/restore', '/v1/trash/{ref}/restore', { as: 'older' }, 200],
+  ['DELETE', '/v1/trash', '/v1/trash', undefined, 200],
+  ['DELETE', '/v1/trash/old', '/v1/trash/{ref}', undefined, 200],
+  ['GET', '/v1/snapshots?volume=db', '/v1/snapshots', undefined, 200],
+  ['POST', '/v1/volumes/db/snapshots', '/v1/volumes/{name}/snapshots', { name: 's2', pause: true }, 201],
+  ['GET', '/v1/volumes/db/snapshots/s1', '/v1/volumes/{name}/snapshots/{snapshot}', undefined, 200],
+  ['DELETE', '/v1/volumes/db/snapshots/s1', '/v1/volumes/{name}/snapshots/{snapshot}', undefined, 204],
+  ['POST', '/v1/volumes/db/snapshots/s1/revert', '/v1/volumes/{name}/snapshots/{snapshot}/revert', undefined, 204],
+  ['POST', '/v1/volumes/db/snapshots/s1/mount', '/v1/volumes/{name}/snapshots/{snapshot}/mount', { at: '/mnt' }, 200],
+  ['POST', '/v1/volumes/db/snapshots/s1/umount', '/v1/volumes/{name}/snapshots/{snapshot}/umount', undefined, 204],
+  ['POST', '/v1/snapshots/diff', '/v1/snapshots/diff', { from: 'db@s1', to: 'db@s2' }, 200],
+  ['GET', '/v1/operations?all=true', '/v1/operations', undefined, 200],
+]
+
+describe('every route', () => {
+  it.each(requests)('%s %s answers as the description says', async (method, url, path, payload, status) => {
+    const answer = await call(method as 'GET', url, payload)
+    expect(answer.status).toBe(status)
+    const { paths } = (await call('GET', '/v1/openapi.json')).body
+    const schema = paths[path][method.toLowerCase()].responses[status].content?.['application/json'].schema
+    if (status === 204) expect(answer.body).toBeUndefined()
+    else expect(Check(schema, answer.body), JSON.stringify(answer.body)).toBe(true)
+  })
+
+  it('is among these, or among the operations below', async () => {
+    const tried = new Set(requests.map(([method, , path]) => `${method} ${path}`))
+    const routes = (await documentedRoutes()).map(([method, path]) => `${method} ${path}`)
+    const untried = routes.filter((name) => !tried.has(name))
+    expect(untried.sort()).toEqual(['GET /v1/operations/{id}', 'POST /v1/operations/{id}/cancel'])
+  })
+})
+
+describe('operations', () => {
+  it('can be watched and cancelled by the id that the caller gave', async () => {
+    const id = crypto.randomUUID()
+    const creation = call('POST', '/v1/volumes', { name: 'slow' }, { 'holdfast-operation': id })
+    await expect.poll(async () => (await call('GET', `/v1/operations/${id}`)).body.state).toBe('running')
+    expect((await call('POST', `/v1/operations/${id}/cancel`)).status).toBe(200)
+    expect(await creation).toMatchObject({ status: 499, body: { error: { code: 'CANCELLED' } } })
+    expect((await call('GET', `/v1/operations/${id}`)).body).toMatchObject({ state: 'cancelled', error: { code: 'CANCELLED' } })
+  })
+
+  it('refuse an id that is no UUID', async () => {
+    const answer = await call('POST', '/v1/volumes', { name: 'x' }, { 'holdfast-operation': 'mine' })
+    expect(answer).toMatchObject({ status: 400, body: { error: { message: expect.stringContaining('holdfast-operation') } } })
+  })
+})
+
+describe('requests reach the services', () => {
+  it('with the filters of a list', async () => {
+    await call('GET', '/v1/volumes?driver=vfs&label=a&label=b%3Dc&dangling=false&name=d*')
+    const filter = { driver: 'vfs', name: 'd*', labels: ['a', 'b=c'], dangling: false }
+    expect(services.calls).toEqual([['volumes.list', filter]])
+  })
+
+  it('with the body and the operation of a create', async () => {
+    const id = crypto.randomUUID()
+    const body = { name: 'n', driver: 'vfs', onRemove: 'delete', fromSnapshot: 'db@s1', labels: { a: 'b' }, options: { c: 'd' } }
+    await call('POST', '/v1/volumes', body, { 'holdfast-operation': id })
+    expect(services.calls).toEqual([['volumes.create', body, { operationId: id }]])
+  })
+
+  it('with purge only when it is asked for', async () => {
+    await call('DELETE', '/v1/volumes/web')
+    expect(services.calls).toEqual([['volumes.remove', 'web', { purge: false }]])
+  })
+
+  it('and a mount whose bind fails is taken back', async () => {
+    expect((await call('POST', '/v1/volumes/db/mount', { at: '/missing' })).status).toBe(404)
+    expect(services.calls.map(([name]) => name)).toEqual(['mounts.mount', 'mounts.bind', 'mounts.unmount'])
+    expect((await call('POST', '/v1/volumes/db/mount', { at: '/mnt' })).body).toEqual({ mountpoint: '/mnt' })
+  })
+})
+
+describe('a refusal names what is wrong', () => {
+  it.each([
+    ['an unknown key', 'POST', '/v1/volumes', { name: 'a', sise: '1G' }, 400, "body: unknown key 'sise'; did you mean 'size'?"],
+    ['a missing key', 'POST', '/v1/volumes', {}, 400, "body: 'name' is missing"],
+    ['a wrong type', 'POST', '/v1/volumes', { name: 'a', labels: { env: 1 } }, 400, "body: 'labels.env' must be string"],
+    ['an unknown filter', 'GET', '/v1/volumes?drivr=vfs', undefined, 400, "query: unknown key 'drivr'; did you mean 'driver'?"],
+    ['a flag that is none', 'GET', '/v1/volumes?dangling=yes', undefined, 400, 'true, false'],
+    ['an unknown route', 'GET', '/v1/volume', undefined, 404, 'GET /v1/volume is not in the admin API'],
+    ['an unknown volume', 'GET', '/v1/volumes/nope', undefined, 404, 'volume nope does not exist'],
+    ['a volume in use', 'DELETE', '/v1/volumes/db', undefined, 409, 'is mounted by'],
+    ['a bad size', 'POST', '/v1/volumes/db/resize', { size: 'big' }, 400, "'big' is not a size"],
+    ['a defect', 'POST', '/v1/volumes', { name: 'a', driver: 'broken' }, 500, 'a defect'],
+  ])('%s', async (_what, method, url, payload, status, message) => {
+    const answer = await call(method as 'GET', url, payload)
+    expect(answer.status).toBe(status)
+    expect(answer.body).toEqual({
+      error: { code: expect.stringMatching(/^[A-Z_]+$/), message: expect.stringContaining(message), details: expect.any(Object) },
+    })
+  })
+
+  it.each([
+    ['no JSON', 'application/json', '{"name":'],
+    ['another type', 'text/plain', 'name=a'],
+    ['too long a body', 'application/json', JSON.stringify({ name: 'x'.repeat(2 ** 20) })],
+    ['a planted prototype', 'application/json', '{"name":"a","__proto__":{"size":"1G"}}'],
+  ])('%s', async (_what, type, payload) => {
+    const answer = await app.inject({ method: 'POST', url: '/v1/volumes', headers: { 'content-type': type }, payload })
+    expect(answer.statusCode).toBe(400)
+    expect(answer.json().error.code).toBe('INVALID_ARGUMENT')
+  })
+})
+
+it('logs what nobody expected, and nothing else', async () => {
+  const logged: string[] = []
+  const write = (fields: { err?: Error }) => void logged.push(String(fields.err?.message))
+  const quiet = () => undefined
+  const logger = { level: 'info', trace: quiet, debug: quiet, info: quiet, warn: write, error: write, fatal: write, silent: quiet }
+  const watched = buildAdminApp(services, { logger: Object.assign(logger, { child: () => logger as never }) as never })
+  await watched.inject({ method: 'GET', url: '/v1/volumes/nope' })
+  expect(logged).toEqual([])
+  await watched.inject({ method: 'POST', url: '/v1/volumes', payload: { name: 'a', driver: 'broken' } })
+  expect(logged).toEqual(['a defect'])
+  await watched.close()
+})
