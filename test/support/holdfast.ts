@@ -1,0 +1,66 @@
+/** The built daemon and its CLI, run as a user runs them: a process, two sockets, a root directory. */
+
+import { existsSync, mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { type ExecResult, run } from '../../src/system/exec.ts'
+import { type MountEntry, readMounts } from '../../src/system/mount.ts'
+import { type Sandbox, type SandboxProcess, untilListening } from './sandbox.ts'
+
+export interface Holdfast {
+  readonly root: string
+  /** The socket that Docker talks to, as this test reaches it. */
+  readonly pluginSocket: string
+  /** Runs `holdfast ARGS`. @returns stdout, trimmed @throws with its stderr when it fails */
+  cli(...args: string[]): Promise<string>
+  tryCli(...args: string[]): Promise<ExecResult>
+  /** What is mounted below its root, as the daemon's namespace has it. */
+  mounts(): MountEntry[]
+  log(): string
+  stop(): Promise<void>
+  kill9(): Promise<void>
+  start(): Promise<void>
+}
+
+const main = join(import.meta.dirname, '../../dist/src/cli/main.js')
+const socketInside = '/run/docker/plugins/holdfast.sock'
+
+/** Started, with the vfs driver below the sandbox's directory; it ends with the sandbox. */
+export async function startHoldfast(sandbox: Sandbox, options: readonly string[] = []): Promise<Holdfast> {
+  if (!existsSync(main)) throw new Error(`${main} is not there: run scripts/build first`)
+  const root = join(sandbox.directory, 'root')
+  const socket = join(sandbox.directory, 'admin.sock')
+  const pluginSocket = sandbox.reach(socketInside)
+  mkdirSync(dirname(pluginSocket), { recursive: true })
+  const args = [
+    ...[main, 'daemon', '--root', root, '--socket', socket, '--plugin-socket', socketInside],
+    ...['--driver', 'vfs', '--driver-opt', `vfs.path=${join(sandbox.directory, 'volumes')}`, ...options],
+  ]
+  let current: SandboxProcess
+  const start = async (): Promise<void> => {
+    current = await sandbox.start('holdfast', process.execPath, args)
+    try {
+      await untilListening(pluginSocket, 20_000)
+      await untilListening(socket, 20_000)
+    } catch (error) {
+      throw new Error(`the daemon did not start:\n${sandbox.readLog('holdfast').slice(-4000)}`, { cause: error })
+    }
+  }
+  const tryCli = async (...words: string[]): Promise<ExecResult> =>
+    await run(process.execPath, [main, '--socket', socket, ...words])
+  await start()
+  return {
+    root,
+    pluginSocket,
+    tryCli,
+    async cli(...words) {
+      const { exitCode, stdout, stderr } = await tryCli(...words)
+      if (exitCode !== 0) throw new Error(`holdfast ${words.join(' ')}: ${exitCode}: ${stderr.trim()}${stdout.trim()}`)
+      return stdout.trim()
+    },
+    mounts: () => readMounts(current.pid).filter((it) => it.mountpoint.startsWith(`${sandbox.directory}/`)),
+    log: () => sandbox.readLog('holdfast'),
+    stop: async () => await current.end('SIGTERM'),
+    kill9: async () => await current.end('SIGKILL'),
+    start,
+  }
+}
