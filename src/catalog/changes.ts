@@ -95,9 +95,16 @@ export function dropAllHolds(): Change {
   return { sql: 'DELETE FROM holds', params: [], volatile: true }
 }
 
-/** What remains after a restart of dockerd or of the daemon: each id counts once and may never be unmounted. */
-export function resetHolds(exceptMountId: string): Change {
-  return { sql: 'UPDATE holds SET count = 1, stale = 1 WHERE mount_id <> ?', params: [exceptMountId], volatile: true }
+/**
+ * After a restart of dockerd or of the daemon each of Docker's ids counts once, and may never be unmounted.
+ * @param own this id and those that begin with `prefix` are not Docker's
+ */
+export function resetHolds(own: string, prefix: string): Change {
+  return {
+    sql: 'UPDATE holds SET count = 1, stale = 1 WHERE mount_id <> ? AND substr(mount_id, 1, ?) <> ?',
+    params: [own, prefix.length, prefix],
+    volatile: true,
+  }
 }
 
 export function beginOperation(operation: Operation): Change {

@@ -1,0 +1,137 @@
+/**
+ * The composition root: settings, catalog, drivers, recovery, services, sockets, signals. The only module that knows which doors
+ * there are. Sockets listen before the storage has answered, so that Docker never waits for it.
+ */
+
+import { chmodSync, mkdirSync, rmSync } from 'node:fs'
+import path from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { type Logger, pino } from 'pino'
+import { driverModules } from '../drivers/index.ts'
+import { buildPluginApp } from '../plugin/routes.ts'
+import { Catalog } from './catalog/catalog.ts'
+import { pruneOperations, putSetting } from './catalog/changes.ts'
+import type { Config } from './config.ts'
+import { AppError } from './errors.ts'
+import { Locks } from './locks.ts'
+import { buildAdminApp } from './server/app.ts'
+import type { Services } from './services/contract.ts'
+import type { Core } from './services/core.ts'
+import { Drivers } from './services/drivers.ts'
+import { Mounts } from './services/mounts.ts'
+import { Node } from './services/node.ts'
+import { Operations, type Phase } from './services/operations.ts'
+import { recover } from './services/recovery.ts'
+import { Snapshots } from './services/snapshots.ts'
+import { Trash } from './services/trash.ts'
+import { Volumes } from './services/volumes.ts'
+import { DockerApi } from './system/docker.ts'
+import { lockPath } from './system/lock-file.ts'
+import { bootId } from './system/process.ts'
+import { isListening } from './system/socket.ts'
+import { version } from './version.ts'
+
+/** How long a stop waits for operations to be undone, and for answers to be sent. */
+const stopWaitMs = 8_000
+const tidyEveryMs = 60_000
+
+export interface DaemonHooks {
+  /** Told of each phase of the journal before the next begins. */
+  readonly onPhase?: (kind: string, phase: Phase) => void
+}
+
+export interface Daemon {
+  /** Unlinks the sockets, undoes what runs, leaves mounts alone. Idempotent. */
+  stop(): Promise<void>
+}
+
+/**
+ * Starts the daemon; resolves when both sockets answer.
+ * @throws FAILED_PRECONDITION when another daemon has this root directory or answers on a socket; INVALID_ARGUMENT, CORRUPT
+ */
+export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Promise<Daemon> {
+  const log = buildLog(config)
+  mkdirSync(path.join(config.root, 'mounts'), { recursive: true, mode: 0o711 })
+  const lock = await lockPath(config.root, 'the root directory')
+  const drivers = await Drivers.load(config, driverModules)
+  const catalog = new Catalog(path.join(config.root, 'catalog.db'))
+  const core: Core = { config, catalog, locks: new Locks(), drivers, operations: new Operations(catalog, log, hooks.onPhase), log }
+  const docker = new DockerApi(config.dockerSocket)
+  const { services, mounts, trash } = buildServices(core, docker)
+  await noteBoot(catalog)
+  await mounts.takeOver(bootId())
+
+  void recover(core, docker)
+  void drivers.start((signal) => core.operations.plainContext(signal), catalog)
+  const doors = await openDoors(config, services, log)
+  const tidying = setInterval(() => void tidy(mounts, trash, log), tidyEveryMs)
+  tidying.unref()
+  log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
+
+  let stopping: Promise<void> | undefined
+  const stop = async (): Promise<void> => {
+    clearInterval(tidying)
+    for (const socket of [config.pluginSocket, config.socket]) rmSync(socket, { force: true })
+    await core.operations.stop(stopWaitMs)
+    await Promise.all(doors.map((door) => door.close()))
+    await drivers.stop()
+    await catalog.close()
+    lock.release()
+    log.info({ pid: process.pid }, 'stopped')
+  }
+  return { stop: () => (stopping ??= stop()) }
+}
+
+function buildLog(config: Config): Logger {
+  const options = { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }
+  if (config.logFormat === 'json') return pino(options)
+  return pino({ ...options, transport: { target: 'pino-pretty', options: { translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } } })
+}
+
+function buildServices(core: Core, docker: DockerApi): { services: Services; mounts: Mounts; trash: Trash } {
+  const trash = new Trash(core)
+  const mounts = new Mounts(core)
+  const services: Services = {
+    version,
+    volumes: new Volumes(core, trash),
+    mounts,
+    snapshots: new Snapshots(core, docker),
+    trash,
+    operations: core.operations,
+    node: new Node(core, docker),
+  }
+  return { services, mounts, trash }
+}
+
+/** Doctor compares the first start of this boot with Docker's. */
+async function noteBoot(catalog: Catalog): Promise<void> {
+  if (catalog.setting('boot-id') === bootId()) return catalog.write(pruneOperations(1_000))
+  await catalog.write(putSetting('first-start-of-boot', String(Date.now())))
+}
+
+async function openDoors(config: Config, services: Services, log: Logger): Promise<FastifyInstance[]> {
+  const admin = buildAdminApp(services, { logger: log })
+  const plugin = buildPluginApp(services, { log })
+  await listen(admin, config.socket)
+  await listen(plugin, config.pluginSocket)
+  return [plugin, admin]
+}
+
+async function listen(app: FastifyInstance, socket: string): Promise<void> {
+  mkdirSync(path.dirname(socket), { recursive: true, mode: 0o755 })
+  if (await isListening(socket)) {
+    throw new AppError('FAILED_PRECONDITION', `another program answers on ${socket}; stop it, or choose another socket`)
+  }
+  rmSync(socket, { force: true })
+  await app.listen({ path: socket })
+  chmodSync(socket, 0o660)
+}
+
+async function tidy(mounts: Mounts, trash: Trash, log: Logger): Promise<void> {
+  try {
+    await trash.purgeExpired()
+    await mounts.sweep()
+  } catch (error) {
+    log.warn({ error: (error as Error).message }, 'tidying up failed')
+  }
+}

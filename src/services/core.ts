@@ -1,0 +1,64 @@
+/** What every service works with, and the look-ups that they share. */
+
+import path from 'node:path'
+import type { Catalog } from '../catalog/catalog.ts'
+import type { Config } from '../config.ts'
+import type { Log } from '../driver.ts'
+import { AppError } from '../errors.ts'
+import type { Locks } from '../locks.ts'
+import type { Snapshot, Volume } from '../model.ts'
+import type { Drivers } from './drivers.ts'
+import type { Operations } from './operations.ts'
+
+export interface Core {
+  readonly config: Config
+  readonly catalog: Catalog
+  readonly locks: Locks
+  readonly drivers: Drivers
+  readonly operations: Operations
+  readonly log: Log
+}
+
+/** The volume, damaged or not. @throws NOT_FOUND */
+export function findVolume(core: Core, name: string): Volume {
+  const volume = core.catalog.volume(name)
+  if (volume) return volume
+  throw new AppError('NOT_FOUND', `no such volume: ${name}`)
+}
+
+/** The volume, with a record that can be relied on. @throws NOT_FOUND, CORRUPT */
+export function requireVolume(core: Core, name: string): Volume {
+  const volume = findVolume(core, name)
+  if (volume.damage === undefined) return volume
+  throw new AppError(
+    'CORRUPT',
+    `volume ${name} cannot be used or changed: ${volume.damage}; its data is untouched, restore the catalog from a copy`,
+  )
+}
+
+/** @throws NOT_FOUND, CORRUPT */
+export function requireSnapshot(core: Core, volume: Volume, name: string): Snapshot {
+  const snapshot = core.catalog.snapshot(volume.id, name)
+  if (!snapshot) throw new AppError('NOT_FOUND', `no such snapshot: ${volume.name}@${name}`)
+  if (snapshot.damage === undefined) return snapshot
+  throw new AppError('CORRUPT', `snapshot ${volume.name}@${name} cannot be used: ${snapshot.damage}`)
+}
+
+/** Below it are the mountpoints that the service offers to drivers. */
+export function mountsFolder(core: Core): string {
+  return path.join(core.config.root, 'mounts')
+}
+
+export function volumeTarget(core: Core, name: string): string {
+  return path.join(mountsFolder(core), name)
+}
+
+/** `@` cannot be part of a volume's name. */
+export function snapshotTarget(core: Core, volume: string, snapshot: string): string {
+  return path.join(mountsFolder(core), `${volume}@${snapshot}`)
+}
+
+/** The time, as the catalog keeps it. */
+export function now(): string {
+  return new Date().toISOString()
+}

@@ -1,0 +1,89 @@
+/**
+ * From what a user typed to what will be made: parses and checks a create request against the drivers, and compares it with a
+ * volume that is there already. Changes nothing.
+ */
+
+import type { Driver } from '../driver.ts'
+import { AppError } from '../errors.ts'
+import type { Bytes, OnRemove, Volume } from '../model.ts'
+import { parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
+import type { CreateVolumeRequest } from './contract.ts'
+
+/** A checked request. What was not asked for is undefined, so that it never differs from an existing volume. */
+export interface CreatePlan {
+  readonly name: string
+  readonly driver: string
+  readonly driverAsked: boolean
+  readonly size: Bytes | undefined
+  readonly onRemove: OnRemove | undefined
+  readonly source: { readonly volume: string; readonly snapshot: string } | undefined
+  readonly labels: Readonly<Record<string, string>>
+  readonly options: Readonly<Record<string, string>>
+}
+
+const onRemoveValues: readonly OnRemove[] = ['trash', 'delete', 'retain']
+
+/**
+ * @param driverFor the driver of that name @param defaultDriver when neither driver nor snapshot is named
+ * @param driverOfVolume whose snapshots its driver alone can clone
+ * @throws INVALID_ARGUMENT, with the nearest known key for an unknown option; NOT_FOUND for the snapshot's volume
+ */
+export function planCreate(
+  request: CreateVolumeRequest,
+  defaultDriver: string,
+  driverFor: (name: string) => Driver,
+  driverOfVolume: (name: string) => string,
+): CreatePlan {
+  const name = parseVolumeName(request.name)
+  const source = request.fromSnapshot === undefined ? undefined : parseSnapshotRef(request.fromSnapshot)
+  const driver = request.driver ?? (source ? driverOfVolume(source.volume) : defaultDriver)
+  const options = request.options ?? {}
+  checkOptions(name, driverFor(driver), options)
+  return {
+    name,
+    driver,
+    driverAsked: request.driver !== undefined,
+    size: request.size === undefined ? undefined : parseSize(request.size),
+    onRemove: parseOnRemove(request.onRemove),
+    source,
+    labels: request.labels ?? {},
+    options,
+  }
+}
+
+const universalKeys = ['driver', 'size', 'on-remove', 'from-snapshot', 'label.KEY']
+
+function checkOptions(name: string, driver: Driver, options: Readonly<Record<string, string>>): void {
+  for (const key of Object.keys(options)) {
+    if (Object.hasOwn(driver.volumeOptions, key)) continue
+    const known = [...Object.keys(driver.volumeOptions), ...universalKeys]
+    throw new AppError('INVALID_ARGUMENT', `volume ${name}: driver ${driver.name} has no option '${key}'${suggestion(key, known)}`)
+  }
+}
+
+function parseOnRemove(text: string | undefined): OnRemove | undefined {
+  if (text === undefined) return undefined
+  const value = onRemoveValues.find((known) => known === text)
+  if (value) return value
+  throw new AppError('INVALID_ARGUMENT', `on-remove '${text}' is not one of ${onRemoveValues.join(', ')}`)
+}
+
+/** `VOLUME@SNAPSHOT`, or null for a volume that begins empty. */
+export function originOf(plan: CreatePlan): string | null {
+  return plan.source ? `${plan.source.volume}@${plan.source.snapshot}` : null
+}
+
+/** What was asked for and is not so in the existing volume, one sentence part each; empty when the request is satisfied. */
+export function differences(plan: CreatePlan, volume: Volume): string[] {
+  const found: string[] = []
+  const compare = (what: string, wanted: unknown, is: unknown): void => {
+    if (wanted !== undefined && wanted !== is) found.push(`${what} is ${is ?? 'not set'}, asked for ${wanted}`)
+  }
+  if (plan.driverAsked) compare('driver', plan.driver, volume.driver)
+  compare('size', plan.size, volume.size)
+  compare('on-remove', plan.onRemove, volume.onRemove)
+  compare('from-snapshot', originOf(plan) ?? undefined, volume.origin)
+  for (const [key, value] of Object.entries(plan.options)) compare(key, value, volume.options[key])
+  for (const [key, value] of Object.entries(plan.labels)) compare(`label ${key}`, value, volume.labels[key])
+  return found
+}

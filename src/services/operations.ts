@@ -1,0 +1,206 @@
+/**
+ * The journal: every change is written down before its side effect and closed together with its result, so that a crash at
+ * any moment leaves a `running` entry from which recovery.ts finishes or undoes it. Also what runs now, its progress and its
+ * cancellation. One log line for each operation, with its duration.
+ */
+
+import { randomUUID } from 'node:crypto'
+import type { Catalog } from '../catalog/catalog.ts'
+import { beginOperation, type Change, finishOperation, pruneOperations } from '../catalog/changes.ts'
+import type { DriverContext, Log } from '../driver.ts'
+import { AppError, errno, isAppError, toAppError } from '../errors.ts'
+import type { Json, Operation, OperationState } from '../model.ts'
+import type { OperationService, OperationView } from './contract.ts'
+
+/** What is to be done, as the journal keeps it. */
+export interface Work {
+  readonly kind: string
+  readonly subject: string
+  /** What recovery needs. No secrets. */
+  readonly payload: Json
+  /** Chosen by the caller, or made here. */
+  readonly id?: string | undefined
+}
+
+/** What came out of it: the changes are committed in one transaction with the journal's closing. */
+export interface Outcome<T> {
+  readonly result: T
+  readonly changes: readonly Change[]
+}
+
+/** A step that the journal has reached; after `journalled`, `driven` and `committed` a crash leaves different things. */
+export type Phase = 'journalled' | 'driven' | 'committed'
+
+interface Running {
+  readonly operation: Operation
+  readonly abort: AbortController
+  readonly startedMs: number
+  progress: { done: number; total: number | null; unit: string } | null
+}
+
+const keepFinished = 1_000
+/** How many operations end before the oldest are forgotten. */
+const pruneEvery = 250
+
+const operationId = /^[a-zA-Z0-9-]{8,64}$/
+
+export class Operations implements OperationService {
+  readonly #catalog: Catalog
+  readonly #log: Log
+  readonly #onPhase: (kind: string, phase: Phase) => void
+  readonly #running = new Map<string, Running>()
+  #finished = 0
+  /** When this life began, in ms since the epoch: what is open from before it, is a crash's. */
+  readonly startedMs = Date.now()
+
+  /** @param onPhase told of each phase, before the next begins; tests kill the daemon there */
+  constructor(catalog: Catalog, log: Log, onPhase: (kind: string, phase: Phase) => void = () => {}) {
+    this.#catalog = catalog
+    this.#log = log
+    this.#onPhase = onPhase
+  }
+
+  /**
+   * Runs one piece of journalled work.
+   * @param undo called when `body` or the commit has failed; should it fail too, the entry stays open for the next start
+   * @throws what `body` throws; ALREADY_EXISTS for an id in use; the catalog's errors, before any side effect
+   */
+  async run<T>(
+    work: Work,
+    body: (ctx: DriverContext) => Promise<Outcome<T>>,
+    undo?: (ctx: DriverContext) => Promise<void>,
+  ): Promise<T> {
+    const running = await this.#begin(work)
+    try {
+      const { result, changes } = await body(this.#context(running))
+      this.#onPhase(work.kind, 'driven')
+      await this.#catalog.write(...changes, finishOperation(running.operation.id, 'done', now(), null))
+      this.#end(running, 'done')
+      this.#onPhase(work.kind, 'committed')
+      return result
+    } catch (error) {
+      throw await this.#fail(running, running.abort.signal.aborted ? cancelled(running) : toAppError(error), undo)
+    } finally {
+      this.#running.delete(running.operation.id)
+    }
+  }
+
+  /** A context for short calls that change nothing that a crash could leave half-made. */
+  plainContext(signal: AbortSignal = new AbortController().signal): DriverContext {
+    return { signal, log: this.#log, progress: () => {} }
+  }
+
+  list(all = false): OperationView[] {
+    const operations = all ? this.#catalog.operations() : this.#catalog.runningOperations()
+    return operations.map((operation) => this.#view(operation))
+  }
+
+  inspect(id: string): OperationView {
+    const operation = this.#running.get(id)?.operation ?? this.#catalog.operation(id)
+    if (!operation) throw new AppError('NOT_FOUND', `there is no operation ${id}; see: holdfast operation ls --all`)
+    return this.#view(operation)
+  }
+
+  cancel(id: string): OperationView {
+    const view = this.inspect(id)
+    const running = this.#running.get(id)
+    if (!running) throw new AppError('FAILED_PRECONDITION', `operation ${id} has ended (${view.state})`)
+    running.abort.abort(new AppError('CANCELLED', `${view.kind} of ${view.subject} was cancelled`))
+    return view
+  }
+
+  /** Asks everything that runs to stop, and waits until it has been undone, at most `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    for (const { abort } of this.#running.values()) abort.abort(new AppError('CANCELLED', 'the daemon is stopping'))
+    const deadline = Date.now() + timeoutMs
+    while (this.#running.size > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+
+  /** Closes an entry that an earlier life has left open, together with what recovery changed. */
+  async close(operation: Operation, state: OperationState, changes: readonly Change[], error?: AppError): Promise<void> {
+    await this.#catalog.write(...changes, finishOperation(operation.id, state, now(), error ? brief(error) : null))
+    this.#log.info({ operation: operation.kind, subject: operation.subject, state, error: error?.message }, 'recovered')
+  }
+
+  async #begin(work: Work): Promise<Running> {
+    if (work.id !== undefined && !operationId.test(work.id)) {
+      throw new AppError('INVALID_ARGUMENT', `'${work.id}' is not an operation id; give a UUID`)
+    }
+    const operation: Operation = {
+      id: work.id ?? randomUUID(),
+      kind: work.kind,
+      subject: work.subject,
+      state: 'running',
+      payload: work.payload,
+      startedAt: now(),
+      finishedAt: null,
+      error: null,
+    }
+    const running: Running = { operation, abort: new AbortController(), startedMs: performance.now(), progress: null }
+    await this.#catalog.write(beginOperation(operation))
+    this.#running.set(operation.id, running)
+    this.#onPhase(work.kind, 'journalled')
+    return running
+  }
+
+  async #fail(running: Running, error: AppError, undo: ((ctx: DriverContext) => Promise<void>) | undefined): Promise<AppError> {
+    const { operation } = running
+    const state = isAppError(error, 'CANCELLED') ? 'cancelled' : 'failed'
+    try {
+      await undo?.(this.plainContext())
+      await this.#catalog.write(finishOperation(operation.id, state, now(), brief(error)))
+    } catch (undoError) {
+      this.#log.error(
+        { operation: operation.kind, subject: operation.subject, error: (undoError as Error).message },
+        'could not undo; the next start tries again',
+      )
+    }
+    this.#end(running, state, error)
+    return error
+  }
+
+  #end(running: Running, state: OperationState, error?: AppError): void {
+    const { kind, subject } = running.operation
+    const durationMs = Math.round((performance.now() - running.startedMs) * 10) / 10
+    const fields = { operation: kind, subject, state, durationMs, ...(error && { code: error.code, error: error.message }) }
+    if (error && (error.code === 'INTERNAL' || error.code === 'CORRUPT')) {
+      this.#log.error({ ...fields, cause: causeOf(error) }, 'operation failed')
+    } else this.#log.info(fields, error ? 'operation failed' : 'operation done')
+    if (++this.#finished % pruneEvery === 0) void this.#catalog.write(pruneOperations(keepFinished)).catch(() => {})
+  }
+
+  #context(running: Running): DriverContext {
+    return {
+      signal: running.abort.signal,
+      log: this.#log,
+      progress: (done, total, unit) => {
+        running.progress = { done, total, unit }
+      },
+    }
+  }
+
+  #view(operation: Operation): OperationView {
+    const running = this.#running.get(operation.id)
+    const seconds = running ? Math.max((performance.now() - running.startedMs) / 1000, 0.001) : 1
+    const { id, kind, subject, state, startedAt, finishedAt, error } = operation
+    const progress = running?.progress ? { ...running.progress, rate: Math.round(running.progress.done / seconds) } : null
+    return { id, kind, subject, state, progress, startedAt, finishedAt, error }
+  }
+}
+
+function now(): string {
+  return new Date().toISOString()
+}
+
+function brief(error: AppError): { code: string; message: string } {
+  return { code: error.code, message: error.message }
+}
+
+function cancelled(running: Running): AppError {
+  return toAppError(running.abort.signal.reason)
+}
+
+function causeOf(error: AppError): string | undefined {
+  const { cause } = error
+  return cause instanceof Error ? `${errno(cause) ?? cause.name}: ${cause.stack ?? cause.message}` : undefined
+}

@@ -1,0 +1,139 @@
+/**
+ * What the daemon does at start with the operations that a crash interrupted: one function for each kind, which finishes or
+ * undoes it. Until then its volume's lock is held, so that no request sees what is half-made.
+ */
+
+import { type Change, dropSnapshot, dropVolume, putVolume } from '../catalog/changes.ts'
+import type { Driver, DriverContext } from '../driver.ts'
+import { AppError, toAppError } from '../errors.ts'
+import { mountKey, volumeKey } from '../locks.ts'
+import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import type { DockerApi } from '../system/docker.ts'
+import type { Core } from './core.ts'
+import { unpauseAll } from './pause.ts'
+
+/** How an interrupted operation ended, and what the catalog has to say of it. */
+interface Ending {
+  readonly state: OperationState
+  readonly changes: readonly Change[]
+}
+
+const undone: Ending = { state: 'interrupted', changes: [] }
+
+interface Case {
+  readonly core: Core
+  readonly docker: DockerApi
+  readonly ctx: DriverContext
+  readonly operation: Operation
+}
+
+type Recover = (job: Case) => Promise<Ending>
+
+const recoveries: Readonly<Record<string, Recover>> = {
+  'volume.create': async ({ core, ctx, operation }) => {
+    const { volume } = operation.payload as unknown as { volume: Volume }
+    const driver = await core.drivers.ready(volume.driver)
+    await driver.deleteVolume(ctx, volume)
+    return undone
+  },
+
+  'volume.delete': async (job) => {
+    const { id } = job.operation.payload as { id: string }
+    const found = await find(job, id)
+    if (!found) return undone
+    await found.driver.deleteVolume(job.ctx, found.volume)
+    return { state: 'done', changes: [dropVolume(id)] }
+  },
+
+  'volume.discard': async (job) => {
+    const { id, deletedAt, purgeAt } = job.operation.payload as { id: string; deletedAt: string; purgeAt: string | null }
+    const found = await find(job, id)
+    if (!found?.driver.trash) return undone
+    const state = await found.driver.trash.discard(job.ctx, found.volume)
+    const trashed: TrashedVolume = { ...found.volume, state, deletedAt, purgeAt }
+    return { state: 'done', changes: [putVolume(trashed)] }
+  },
+
+  'volume.restore': async (job) => {
+    const { id, name } = job.operation.payload as { id: string; name: string }
+    const found = await find(job, id)
+    if (!found?.driver.trash) return undone
+    const state = await found.driver.trash.restore(job.ctx, found.volume, name)
+    const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...volume } = found.volume as TrashedVolume
+    return { state: 'done', changes: [putVolume({ ...volume, name, state })] }
+  },
+
+  'volume.resize': async (job) => {
+    const { id, size } = job.operation.payload as { id: string; size: number }
+    const found = await find(job, id)
+    if (!found?.driver.resize) return undone
+    const state = await found.driver.resize.resize(job.ctx, found.volume, size)
+    return { state: 'done', changes: [putVolume({ ...found.volume, size, state })] }
+  },
+
+  'snapshot.create': async (job) => {
+    const { snapshot, paused } = job.operation.payload as unknown as { snapshot: Snapshot; paused: string[] }
+    await unpauseAll(job.docker, paused, job.core.log)
+    const found = await find(job, snapshot.volumeId)
+    await found?.driver.snapshots?.delete(job.ctx, found.volume, snapshot)
+    return undone
+  },
+
+  'snapshot.delete': async (job) => {
+    const { volumeId, snapshotId, name } = job.operation.payload as { volumeId: string; snapshotId: string; name: string }
+    const found = await find(job, volumeId)
+    const snapshot = job.core.catalog.snapshot(volumeId, name)
+    if (!found || snapshot?.id !== snapshotId) return undone
+    await found.driver.snapshots?.delete(job.ctx, found.volume, snapshot)
+    return { state: 'done', changes: dropSnapshot(snapshotId) }
+  },
+
+  'snapshot.revert': async (job) => {
+    const { volumeId, snapshotName } = job.operation.payload as { volumeId: string; snapshotName: string }
+    const found = await find(job, volumeId)
+    const snapshot = job.core.catalog.snapshot(volumeId, snapshotName)
+    if (!found?.driver.revert || !snapshot) return undone
+    const volume = { ...found.volume, state: await found.driver.revert.revert(job.ctx, found.volume, snapshot) }
+    const { size } = await found.driver.usage(job.ctx, volume, false)
+    return { state: 'done', changes: [putVolume({ ...volume, size })] }
+  },
+}
+
+async function find({ core }: Case, id: string): Promise<{ volume: Volume; driver: Driver } | undefined> {
+  const volume = core.catalog.volumeById(id)
+  if (!volume) return undefined
+  return { volume, driver: await core.drivers.ready(volume.driver) }
+}
+
+/** The volume an operation works on: `db` for `db@s1`. */
+function volumeOf(operation: Operation): string {
+  return operation.subject.split('@', 1)[0] as string
+}
+
+/**
+ * Recovers everything that a crash interrupted. Locks are taken before this returns to the event loop for the first time; call
+ * it before the sockets listen, and do not wait for it: it waits for the drivers.
+ */
+export async function recover(core: Core, docker: DockerApi): Promise<void> {
+  const byVolume = Map.groupBy(core.catalog.runningOperations(), volumeOf)
+  const jobs = [...byVolume].map(([name, operations]) => {
+    const keys = [volumeKey(name), mountKey(name)]
+    return core.locks.with(keys, `volume ${name} is being recovered after a crash`, async () => {
+      for (const operation of operations) await recoverOne(core, docker, operation)
+    })
+  })
+  await Promise.all(jobs)
+}
+
+async function recoverOne(core: Core, docker: DockerApi, operation: Operation): Promise<void> {
+  const job: Case = { core, docker, operation, ctx: core.operations.plainContext() }
+  const recovery = recoveries[operation.kind]
+  try {
+    if (!recovery) throw new AppError('INTERNAL', `this program does not know operations of kind ${operation.kind}`)
+    const { state, changes } = await recovery(job)
+    await core.operations.close(operation, state, changes)
+  } catch (error) {
+    const { message } = toAppError(error)
+    core.log.error({ operation: operation.kind, subject: operation.subject, error: message }, 'could not recover; the next start tries again')
+  }
+}

@@ -1,0 +1,239 @@
+/** Snapshots: create, list, remove, revert, mount read-only, compare. Lock, journal, driver, catalog: always in this order. */
+
+import { randomUUID } from 'node:crypto'
+import path from 'node:path'
+import { dropHold, dropSnapshot, insertSnapshot, putHold, putVolume } from '../catalog/changes.ts'
+import type { Driver, SnapshotCapability } from '../driver.ts'
+import { AppError } from '../errors.ts'
+import { mountKey, volumeKey } from '../locks.ts'
+import type { MountHold, Snapshot, Volume } from '../model.ts'
+import type { DockerApi } from '../system/docker.ts'
+import { mount, mountAt, unmount } from '../system/mount.ts'
+import { diffTrees } from '../system/tree-diff.ts'
+import { parseSnapshotName, parseSnapshotRef } from '../units.ts'
+import type { CallOptions, SnapshotService, SnapshotView } from './contract.ts'
+import { type Core, findVolume, now, requireSnapshot, requireVolume, snapshotTarget, volumeTarget } from './core.ts'
+import { whilePaused } from './pause.ts'
+import { bindPrefix, cliMountId, requireUnused } from './use.ts'
+import { snapshotView } from './views.ts'
+
+type CreateRequest = Parameters<SnapshotService['create']>[1]
+
+/** What a call on one snapshot works with. */
+interface Place {
+  readonly volume: Volume
+  readonly snapshot: Snapshot
+  readonly driver: Driver
+  readonly capability: SnapshotCapability
+}
+
+export class Snapshots implements SnapshotService {
+  readonly #core: Core
+  readonly #docker: DockerApi
+
+  constructor(core: Core, docker: DockerApi) {
+    this.#core = core
+    this.#docker = docker
+  }
+
+  create(name: string, request: CreateRequest, call: CallOptions = {}): Promise<SnapshotView> {
+    const wanted = request.name === undefined ? undefined : parseSnapshotName(request.name)
+    return this.#locked(name, `a snapshot of volume ${name} is being created`, async () => {
+      const volume = requireVolume(this.#core, name)
+      const driver = await this.#core.drivers.ready(volume.driver)
+      const draft = draftSnapshot(volume, wanted ?? this.#freeName(volume), request.labels ?? {})
+      if (this.#core.catalog.snapshot(volume.id, draft.name)) {
+        throw new AppError('ALREADY_EXISTS', `snapshot ${name}@${draft.name} exists; choose another name or remove it first`)
+      }
+      const paused = request.pause ? await this.#docker.containersUsing(name) : []
+      const snapshot = await this.#make(driver, volume, draft, request.pause === true, paused, call)
+      return snapshotView(this.#core, volume, snapshot, [])
+    })
+  }
+
+  list(name?: string): SnapshotView[] {
+    const volumes = name === undefined ? this.#core.catalog.volumes() : [findVolume(this.#core, name)]
+    const byId = new Map(volumes.map((volume) => [volume.id, volume]))
+    const holds = this.#core.catalog.allHolds().filter((hold) => hold.snapshotId !== null)
+    const snapshots = name === undefined ? this.#core.catalog.allSnapshots() : volumes.flatMap(({ id }) => this.#core.catalog.snapshots(id))
+    return snapshots.map((snapshot) => snapshotView(this.#core, byId.get(snapshot.volumeId) as Volume, snapshot, holds))
+  }
+
+  inspect(name: string, snapshotName: string): SnapshotView {
+    const volume = findVolume(this.#core, name)
+    const snapshot = requireSnapshot(this.#core, volume, snapshotName)
+    return snapshotView(this.#core, volume, snapshot, this.#core.catalog.holds(volume.id))
+  }
+
+  remove(name: string, snapshotName: string, call: CallOptions = {}): Promise<void> {
+    return this.#locked(name, `snapshot ${name}@${snapshotName} is being removed`, async () => {
+      const { volume, snapshot, capability } = await this.#place(name, snapshotName)
+      if (this.#holds(volume, snapshot).length > 0) {
+        throw new AppError('IN_USE', `snapshot ${name}@${snapshotName} is mounted; run: holdfast snapshot umount ${name}@${snapshotName}`)
+      }
+      await capability.unmount(this.#core.operations.plainContext(), volume, snapshot, snapshotTarget(this.#core, name, snapshotName))
+      const payload = { volumeId: volume.id, snapshotId: snapshot.id, name: snapshotName }
+      const work = { kind: 'snapshot.delete', subject: `${name}@${snapshotName}`, payload, id: call.operationId }
+      await this.#core.operations.run(work, async (ctx) => {
+        await capability.delete(ctx, volume, snapshot)
+        return { result: undefined, changes: dropSnapshot(snapshot.id) }
+      })
+    })
+  }
+
+  revert(name: string, snapshotName: string, call: CallOptions = {}): Promise<void> {
+    const keys = [volumeKey(name), mountKey(name)]
+    return this.#core.locks.with(keys, `volume ${name} is being reverted to ${snapshotName}`, async () => {
+      const { volume, snapshot, driver } = await this.#place(name, snapshotName)
+      const { revert } = driver
+      if (!revert) throw new AppError('NOT_SUPPORTED', `volume ${name}: driver ${driver.name} cannot revert`)
+      await requireUnused(this.#core, volume)
+      await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
+      const payload = { volumeId: volume.id, snapshotName }
+      const work = { kind: 'snapshot.revert', subject: `${name}@${snapshotName}`, payload, id: call.operationId }
+      await this.#core.operations.run(work, async (ctx) => {
+        const reverted = { ...volume, state: await revert.revert(ctx, volume, snapshot) }
+        const { size } = await driver.usage(ctx, reverted, false)
+        return { result: undefined, changes: [putVolume({ ...reverted, size })] }
+      })
+    })
+  }
+
+  mount(name: string, snapshotName: string, at?: string): Promise<string> {
+    return this.#locked(name, `snapshot ${name}@${snapshotName} is being mounted`, async () => {
+      const place = await this.#place(name, snapshotName)
+      const mountpoint = await this.#show(place)
+      await this.#hold(place, cliMountId)
+      if (at === undefined) return mountpoint
+      await this.#bindReadOnly(place, mountpoint, requireAbsolute(at))
+      return at
+    })
+  }
+
+  unmount(name: string, snapshotName: string): Promise<void> {
+    return this.#locked(name, `snapshot ${name}@${snapshotName} is being unmounted`, async () => {
+      const place = await this.#place(name, snapshotName)
+      for (const hold of this.#holds(place.volume, place.snapshot)) {
+        const at = hold.mountId.startsWith(bindPrefix) ? hold.mountId.slice(bindPrefix.length) : undefined
+        if (at !== undefined) await unmount(at)
+        await this.#core.catalog.write(dropHold(hold))
+      }
+      await this.#hide(place)
+    })
+  }
+
+  async diff(from: string, to: string): Promise<{ path: string; change: 'added' | 'removed' | 'modified' }[]> {
+    const refs = [parseSnapshotRef(from), parseSnapshotRef(to)] as const
+    const keys = refs.map(({ volume }) => volumeKey(volume))
+    return this.#core.locks.with(keys, `${from} and ${to} are being compared`, async () => {
+      const places = [await this.#place(refs[0].volume, refs[0].snapshot), await this.#place(refs[1].volume, refs[1].snapshot)] as const
+      try {
+        const [before, after] = [await this.#show(places[0]), await this.#show(places[1])]
+        return await diffTrees(before, after, {})
+      } finally {
+        for (const place of places) await this.#hideUnheld(place)
+      }
+    })
+  }
+
+  async #make(
+    driver: Driver,
+    volume: Volume,
+    draft: Snapshot,
+    frozen: boolean,
+    paused: readonly string[],
+    call: CallOptions,
+  ): Promise<Snapshot> {
+    const capability = snapshotsOf(driver, volume)
+    const work = {
+      kind: 'snapshot.create',
+      subject: `${volume.name}@${draft.name}`,
+      payload: { snapshot: { ...draft }, paused },
+      id: call.operationId,
+    }
+    const spec = { id: draft.id, name: draft.name, frozen }
+    return this.#core.operations.run(
+      work,
+      async (ctx) => {
+        const made = await whilePaused(this.#docker, paused, this.#core.log, () => capability.create(ctx, volume, spec))
+        const snapshot = { ...draft, ...made }
+        return { result: snapshot, changes: [insertSnapshot(snapshot)] }
+      },
+      (ctx) => capability.delete(ctx, volume, draft),
+    )
+  }
+
+  async #place(name: string, snapshotName: string): Promise<Place> {
+    const volume = requireVolume(this.#core, name)
+    const snapshot = requireSnapshot(this.#core, volume, snapshotName)
+    const driver = await this.#core.drivers.ready(volume.driver)
+    return { volume, snapshot, driver, capability: snapshotsOf(driver, volume) }
+  }
+
+  async #show({ volume, snapshot, capability }: Place): Promise<string> {
+    const target = snapshotTarget(this.#core, volume.name, snapshot.name)
+    await capability.mount(this.#core.operations.plainContext(), volume, snapshot, target)
+    return capability.mountpoint(volume, snapshot, target)
+  }
+
+  async #hide({ volume, snapshot, capability }: Place): Promise<void> {
+    const target = snapshotTarget(this.#core, volume.name, snapshot.name)
+    await capability.unmount(this.#core.operations.plainContext(), volume, snapshot, target)
+  }
+
+  async #hideUnheld(place: Place): Promise<void> {
+    if (this.#holds(place.volume, place.snapshot).length === 0) await this.#hide(place)
+  }
+
+  async #bindReadOnly(place: Place, mountpoint: string, at: string): Promise<void> {
+    if (mountAt(at)) throw new AppError('FAILED_PRECONDITION', `${at} is a mountpoint already; choose another directory`)
+    await mount(mountpoint, at, { options: ['bind', 'ro'] })
+    await this.#hold(place, bindPrefix + at)
+  }
+
+  async #hold({ volume, snapshot }: Place, mountId: string): Promise<void> {
+    const hold = { volumeId: volume.id, snapshotId: snapshot.id, mountId, count: 1, stale: false, since: now() }
+    await this.#core.catalog.write(putHold(hold))
+  }
+
+  #holds(volume: Volume, snapshot: Snapshot): MountHold[] {
+    return this.#core.catalog.holds(volume.id).filter((hold) => hold.snapshotId === snapshot.id)
+  }
+
+  /** `auto-20261123-100000`, with a number behind it when that second has one already. */
+  #freeName(volume: Volume): string {
+    const [day, time] = now().replaceAll(/[-:]/g, '').split('T') as [string, string]
+    const base = `auto-${day}-${time.slice(0, 6)}`
+    let name = base
+    for (let number = 2; this.#core.catalog.snapshot(volume.id, name); number++) name = `${base}-${number}`
+    return name
+  }
+
+  #locked<T>(name: string, doing: string, work: () => Promise<T>): Promise<T> {
+    return this.#core.locks.with([volumeKey(name)], doing, work)
+  }
+}
+
+function snapshotsOf(driver: Driver, volume: Volume): SnapshotCapability {
+  if (driver.snapshots) return driver.snapshots
+  throw new AppError('NOT_SUPPORTED', `volume ${volume.name}: driver ${driver.name} has no snapshots`)
+}
+
+function draftSnapshot(volume: Volume, name: string, labels: Readonly<Record<string, string>>): Snapshot {
+  return {
+    id: randomUUID(),
+    volumeId: volume.id,
+    name,
+    createdAt: now(),
+    labels,
+    atomic: false,
+    size: volume.size,
+    used: null,
+    state: null,
+  }
+}
+
+function requireAbsolute(directory: string): string {
+  if (path.isAbsolute(directory)) return path.normalize(directory)
+  throw new AppError('INVALID_ARGUMENT', `'${directory}' is not an absolute path`)
+}

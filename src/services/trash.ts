@@ -1,0 +1,137 @@
+/**
+ * The trash: where removed volumes wait, with their snapshots, until their time has passed. A removal for good goes
+ * through it as well, so that the name is free at once, however long the deletion takes.
+ */
+
+import { dropHold, dropVolume, putVolume } from '../catalog/changes.ts'
+import type { Driver, DriverContext } from '../driver.ts'
+import { AppError } from '../errors.ts'
+import { mountKey, volumeKey } from '../locks.ts'
+import type { TrashedVolume, Volume } from '../model.ts'
+import { parseVolumeName } from '../units.ts'
+import type { TrashService, TrashView, VolumeView } from './contract.ts'
+import { type Core, now } from './core.ts'
+import { trashView, volumeView } from './views.ts'
+
+export class Trash implements TrashService {
+  readonly #core: Core
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  list(): TrashView[] {
+    return this.#core.catalog.trash().map((volume) => trashView(this.#core, volume))
+  }
+
+  async restore(ref: string, as?: string): Promise<VolumeView> {
+    const found = this.#find(ref)
+    const name = as === undefined ? found.name : parseVolumeName(as)
+    const keys = [trashKey(found), volumeKey(name), mountKey(name)]
+    const restored = await this.#core.locks.with(keys, `volume ${name} is being restored from the trash`, async () => {
+      const volume = this.#find(found.id)
+      if (this.#core.catalog.volume(name)) {
+        throw new AppError('ALREADY_EXISTS', `volume ${name} exists; restore under another name: holdfast trash restore ${ref} --as NEW`)
+      }
+      return this.#restoreLocked(volume, name)
+    })
+    return volumeView(this.#core, restored)
+  }
+
+  async empty(refs: readonly string[]): Promise<string[]> {
+    const chosen = refs.length > 0 ? refs.map((ref) => this.#find(ref)) : this.#core.catalog.trash().filter(({ purgeAt }) => purgeAt)
+    const gone: string[] = []
+    for (const volume of chosen) {
+      await this.purge(volume)
+      gone.push(volume.name)
+    }
+    return gone
+  }
+
+  /**
+   * Takes a volume out of sight by its `onRemove`; the caller holds its locks and knows that nothing uses it.
+   * @param purge set it aside only to be purged
+   * @returns the volume in the trash, or undefined when the driver had to delete it at once
+   */
+  async discard(driver: Driver, volume: Volume, purge: boolean, operationId?: string): Promise<TrashedVolume | undefined> {
+    const { trash } = driver
+    if (!trash) return this.#deleteNow(driver, volume, operationId)
+    const deletedAt = now()
+    const purgeAt = purge ? deletedAt : this.#purgeTime(volume, deletedAt)
+    const work = { kind: 'volume.discard', subject: volume.name, payload: { id: volume.id, deletedAt, purgeAt }, id: operationId }
+    const undo = async (ctx: DriverContext): Promise<void> => {
+      await trash.restore(ctx, volume, volume.name)
+    }
+    return this.#core.operations.run(
+      work,
+      async (ctx) => {
+        const trashed = { ...volume, state: await trash.discard(ctx, volume), deletedAt, purgeAt }
+        const holds = this.#core.catalog.holds(volume.id)
+        return { result: trashed, changes: [putVolume(trashed), ...holds.map(dropHold)] }
+      },
+      undo,
+    )
+  }
+
+  /** Deletes for good. Already gone is success. */
+  purge(volume: TrashedVolume): Promise<void> {
+    return this.#core.locks.with([trashKey(volume)], `volume ${volume.name} in the trash is being purged`, async () => {
+      if (!this.#core.catalog.volumeById(volume.id)) return
+      const driver = await this.#core.drivers.ready(volume.driver)
+      await this.#deleteNow(driver, volume)
+    })
+  }
+
+  /** Purges what has had its time; failures are left for the next round. */
+  async purgeExpired(): Promise<void> {
+    const due = this.#core.catalog.trash().filter((volume) => volume.damage === undefined && isDue(volume))
+    for (const volume of due) {
+      await this.purge(volume).catch((error: Error) =>
+        this.#core.log.warn({ subject: volume.name, error: error.message }, 'could not purge from the trash'),
+      )
+    }
+  }
+
+  async #restoreLocked(volume: TrashedVolume, name: string): Promise<Volume> {
+    const driver = await this.#core.drivers.ready(volume.driver)
+    const { trash } = driver
+    if (!trash) throw new AppError('NOT_SUPPORTED', `driver ${driver.name} cannot restore from the trash`)
+    const work = { kind: 'volume.restore', subject: name, payload: { id: volume.id, name } }
+    return this.#core.operations.run(work, async (ctx) => {
+      const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...rest } = volume
+      const restored = { ...rest, name, state: await trash.restore(ctx, volume, name) }
+      return { result: restored, changes: [putVolume(restored)] }
+    })
+  }
+
+  async #deleteNow(driver: Driver, volume: Volume, operationId?: string): Promise<undefined> {
+    const work = { kind: 'volume.delete', subject: volume.name, payload: { id: volume.id }, id: operationId }
+    return this.#core.operations.run(work, async (ctx) => {
+      await driver.deleteVolume(ctx, volume)
+      return { result: undefined, changes: [dropVolume(volume.id)] }
+    })
+  }
+
+  #purgeTime(volume: Volume, deletedAt: string): string | null {
+    if (volume.onRemove === 'retain') return null
+    if (volume.onRemove === 'delete') return deletedAt
+    return new Date(Date.parse(deletedAt) + this.#core.config.trashKeepMs).toISOString()
+  }
+
+  #find(ref: string): TrashedVolume {
+    const candidates = this.#core.catalog.trash().filter(({ name, id }) => name === ref || id === ref)
+    const last = candidates.at(-1)
+    if (last) return last
+    throw new AppError('NOT_FOUND', `nothing named ${ref} is in the trash; see: holdfast trash ls`)
+  }
+}
+
+/** Its time in the trash has passed. */
+export function isDue(volume: TrashedVolume): boolean {
+  return volume.purgeAt !== null && volume.purgeAt <= now()
+}
+
+/** A trashed volume's name is free for others: its lock goes by its id. */
+function trashKey(volume: Volume): string {
+  return volumeKey(`~${volume.id}`)
+}

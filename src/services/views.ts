@@ -1,0 +1,72 @@
+/** Turns what the catalog keeps into what users see. Reads the catalog only. */
+
+import type { MountHold, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import type { SnapshotView, TrashView, VolumeView } from './contract.ts'
+import { type Core, snapshotTarget, volumeTarget } from './core.ts'
+
+/** A volume's holds and snapshots, from the catalog. */
+interface Belongings {
+  readonly holds: readonly MountHold[]
+  readonly snapshots: readonly Snapshot[]
+}
+
+/** One volume's view; `used` is unknown. O(1). */
+export function volumeView(core: Core, volume: Volume): VolumeView {
+  return view(core, volume, { holds: core.catalog.holds(volume.id), snapshots: core.catalog.snapshots(volume.id) })
+}
+
+/** Views of many, with two queries in all. */
+export function volumeViews(core: Core, volumes: readonly Volume[]): VolumeView[] {
+  const holds = Map.groupBy(core.catalog.allHolds(), (hold) => hold.volumeId)
+  const snapshots = Map.groupBy(core.catalog.allSnapshots(), (snapshot) => snapshot.volumeId)
+  return volumes.map((volume) =>
+    view(core, volume, { holds: holds.get(volume.id) ?? [], snapshots: snapshots.get(volume.id) ?? [] }),
+  )
+}
+
+function view(core: Core, volume: Volume, { holds, snapshots }: Belongings): VolumeView {
+  const driver = core.drivers.get(volume.driver)
+  const mounts = holds.filter((hold) => hold.snapshotId === null)
+  const detail = volume.damage ?? (driver ? undefined : `its driver ${volume.driver} is not started on this node`)
+  return {
+    name: volume.name,
+    driver: volume.driver,
+    size: volume.size,
+    used: null,
+    createdAt: volume.createdAt,
+    labels: volume.labels,
+    options: volume.options,
+    mountpoint: mounts.length > 0 ? volumeMountpoint(core, volume) : null,
+    mounts: mounts.map((hold) => ({ id: hold.mountId, since: hold.since, stale: hold.stale })),
+    onRemove: volume.onRemove,
+    origin: volume.origin,
+    scope: driver?.scope ?? 'local',
+    status: detail === undefined ? 'ok' : 'degraded',
+    ...(detail !== undefined && { statusDetail: detail }),
+    snapshots: snapshots.map(({ name, createdAt }) => ({ name, createdAt })),
+    lastBackup: null,
+  }
+}
+
+/** Where the volume is for containers; null when its record or driver cannot tell. */
+export function volumeMountpoint(core: Core, volume: Volume): string | null {
+  if (volume.damage !== undefined) return null
+  return core.drivers.get(volume.driver)?.mountpoint(volume, volumeTarget(core, volume.name)) ?? null
+}
+
+export function snapshotView(core: Core, volume: Volume, snapshot: Snapshot, holds: readonly MountHold[]): SnapshotView {
+  const mounted = holds.some((hold) => hold.snapshotId === snapshot.id)
+  const { name, createdAt, size, used, labels, atomic } = snapshot
+  const mountpoint = mounted ? snapshotMountpoint(core, volume, snapshot) : null
+  return { volume: volume.name, name, createdAt, size, used, labels, atomic, mountpoint }
+}
+
+function snapshotMountpoint(core: Core, volume: Volume, snapshot: Snapshot): string | null {
+  const target = snapshotTarget(core, volume.name, snapshot.name)
+  return core.drivers.get(volume.driver)?.snapshots?.mountpoint(volume, snapshot, target) ?? null
+}
+
+export function trashView(core: Core, volume: TrashedVolume): TrashView {
+  const { id, name, driver, size, createdAt, deletedAt, purgeAt } = volume
+  return { id, name, driver, size, createdAt, deletedAt, purgeAt, snapshots: core.catalog.snapshots(id).length }
+}
