@@ -32,8 +32,8 @@ const http = ['fastify', '@fastify']
 const aws = ['@aws-sdk', '@smithy']
 const driver = '^src/driver\\.ts$'
 const system = '^src/system/'
-/** Reading what the kernel has mounted. */
-const mountTables = '^src/system/mount\\.ts$'
+/** Services look at the system and mount; programs are run for drivers, or by system/ itself. */
+const systemWithoutPrograms = '^src/system/(?!exec)'
 const locks = '^src/locks\\.ts$'
 /** What both doors accept in a volume's options. */
 const createOptions = '^src/server/create-options\\.ts$'
@@ -62,11 +62,10 @@ export default {
     ...room('catalog', '^src/catalog/', []),
     ...room('objectstore', '^src/objectstore/', []),
     ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$'], http),
-    ...services('services', '^src/services/(?!recovery|doctor)', [mountTables]),
-    ...services('recovery-and-doctor', '^src/services/(recovery|doctor)', [system]),
+    ...services('services', '^src/services/', [systemWithoutPrograms]),
     ...room('server', '^src/server/', ['^src/services/'], [...aws, 'commander']),
     ...room('plugin', '^plugin/', ['^src/services/', schemas, createOptions], [...aws, 'commander']),
-    ...room('driver-list', '^drivers/index\\.ts$', [driver, '^drivers/[^/]+/index\\.ts$']),
+    ...room('driver-list', '^drivers/index\\.ts$', [driver, '^drivers/([^/]+)/[^/]+\\.ts$']),
     {
       name: 'drivers-reach-too-far',
       comment:
@@ -82,7 +81,7 @@ export default {
       from: { path: '^src/cli/' },
       to: {
         path: '^(src|drivers|plugin)/',
-        pathNot: ['^src/cli/', ...words, schemas, '^src/config\\.ts$', '^src/daemon\\.ts$'],
+        pathNot: ['^src/cli/', ...words, schemas, createOptions, '^src/config\\.ts$', '^src/daemon\\.ts$'],
       },
     },
     {

@@ -37,16 +37,78 @@ interface Setting {
 
 /** Every setting there is. */
 export const settings = [
-  { key: 'root', kind: 'text', placeholder: 'DIR', default: '/var/lib/holdfast', description: 'where volumes and the catalog are kept' },
-  { key: 'socket', kind: 'text', placeholder: 'PATH', default: '/run/holdfast/holdfast.sock', description: 'the admin API, for the CLI' },
-  { key: 'plugin-socket', kind: 'text', placeholder: 'PATH', default: '/run/docker/plugins/holdfast.sock', description: "Docker's door; its file name is the driver's name for Docker" },
-  { key: 'docker-socket', kind: 'text', placeholder: 'PATH', default: '/var/run/docker.sock', description: "Docker's own API, asked by doctor and by snapshot create --pause" },
-  { key: 'driver', kind: 'list', placeholder: 'NAME', default: ['vfs'], description: 'a storage driver to start; repeat it for more' },
-  { key: 'default-driver', kind: 'text', placeholder: 'NAME', default: '', description: 'the driver of volumes that name none (default: the first one)' },
-  { key: 'driver-opt', kind: 'opts', placeholder: 'NAME.KEY=VALUE', default: [], description: "a driver's setting, such as vfs.path=/srv/volumes; repeat it for more" },
-  { key: 'trash-keep', kind: 'text', placeholder: 'TIME', default: '24h', description: 'how long removed volumes can be restored; 0s: not at all' },
-  { key: 'log-level', kind: 'text', placeholder: 'LEVEL', default: 'info', values: logLevels, description: 'debug, info, warn, error or silent' },
-  { key: 'log-format', kind: 'text', placeholder: 'FORMAT', default: 'json', values: ['json', 'pretty'], description: 'json, or pretty for people' },
+  {
+    key: 'root',
+    kind: 'text',
+    placeholder: 'DIR',
+    default: '/var/lib/holdfast',
+    description: 'where volumes and the catalog are kept',
+  },
+  {
+    key: 'socket',
+    kind: 'text',
+    placeholder: 'PATH',
+    default: '/run/holdfast/holdfast.sock',
+    description: 'the admin API, for the CLI',
+  },
+  {
+    key: 'plugin-socket',
+    kind: 'text',
+    placeholder: 'PATH',
+    default: '/run/docker/plugins/holdfast.sock',
+    description: "Docker's door; its file name is the driver's name for Docker",
+  },
+  {
+    key: 'docker-socket',
+    kind: 'text',
+    placeholder: 'PATH',
+    default: '/var/run/docker.sock',
+    description: "Docker's own API, asked by doctor and by snapshot create --pause",
+  },
+  {
+    key: 'driver',
+    kind: 'list',
+    placeholder: 'NAME',
+    default: ['vfs'],
+    description: 'a storage driver to start; repeat it for more',
+  },
+  {
+    key: 'default-driver',
+    kind: 'text',
+    placeholder: 'NAME',
+    default: '',
+    description: 'the driver of volumes that name none (default: the first one)',
+  },
+  {
+    key: 'driver-opt',
+    kind: 'opts',
+    placeholder: 'NAME.KEY=VALUE',
+    default: [],
+    description: "a driver's setting, such as vfs.path=/srv/volumes; repeat it for more",
+  },
+  {
+    key: 'trash-keep',
+    kind: 'text',
+    placeholder: 'TIME',
+    default: '24h',
+    description: 'how long removed volumes can be restored; 0s: not at all',
+  },
+  {
+    key: 'log-level',
+    kind: 'text',
+    placeholder: 'LEVEL',
+    default: 'info',
+    values: logLevels,
+    description: 'debug, info, warn, error or silent',
+  },
+  {
+    key: 'log-format',
+    kind: 'text',
+    placeholder: 'FORMAT',
+    default: 'json',
+    values: ['json', 'pretty'],
+    description: 'json, or pretty for people',
+  },
 ] as const satisfies readonly Setting[]
 
 /** Where the settings file is when no flag says otherwise; it need not exist. */
@@ -100,7 +162,8 @@ function readFile(file: string, required: boolean): Values {
     throw invalid(`settings file ${file}`, (error as Error).message)
   }
   const source = `settings file ${file}`
-  if (typeof content !== 'object' || content === null || Array.isArray(content)) throw invalid(source, 'must hold a JSON object')
+  if (typeof content !== 'object' || content === null || Array.isArray(content))
+    throw invalid(source, 'must hold a JSON object')
   return new Map(Object.entries(content).map(([key, value]) => [key, fileValue(known(key, source), value, source)]))
 }
 

@@ -55,7 +55,14 @@ export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Prom
   const lock = await lockPath(config.root, 'the root directory')
   const drivers = await Drivers.load(config, driverModules)
   const catalog = new Catalog(path.join(config.root, 'catalog.db'))
-  const core: Core = { config, catalog, locks: new Locks(), drivers, operations: new Operations(catalog, log, hooks.onPhase), log }
+  const core: Core = {
+    config,
+    catalog,
+    locks: new Locks(),
+    drivers,
+    operations: new Operations(catalog, log, hooks.onPhase),
+    log,
+  }
   const docker = new DockerApi(config.dockerSocket)
   const { services, mounts, trash } = buildServices(core, docker)
   await noteBoot(catalog)
@@ -85,7 +92,10 @@ export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Prom
 function buildLog(config: Config): Logger {
   const options = { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }
   if (config.logFormat === 'json') return pino(options)
-  return pino({ ...options, transport: { target: 'pino-pretty', options: { translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } } })
+  return pino({
+    ...options,
+    transport: { target: 'pino-pretty', options: { translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } },
+  })
 }
 
 function buildServices(core: Core, docker: DockerApi): { services: Services; mounts: Mounts; trash: Trash } {

@@ -15,7 +15,10 @@ export function parseSize(text: string): Bytes {
   const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?$/i.exec(text.trim())
   const bytes = match ? Math.round(Number(match[1]) * (unitFactors[(match[2] ?? '').toUpperCase()] ?? 1)) : Number.NaN
   if (!Number.isSafeInteger(bytes) || bytes <= 0) {
-    throw new AppError('INVALID_ARGUMENT', `'${text}' is not a size; give bytes or a number with K, M, G or T, such as 10G`)
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `'${text}' is not a size; give bytes or a number with K, M, G or T, such as 10G`,
+    )
   }
   return bytes
 }

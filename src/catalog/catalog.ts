@@ -44,9 +44,12 @@ export class Catalog {
    */
   constructor(file: string) {
     this.#db = openDatabase(file)
-    this.#worker = new Worker(new URL(import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js', import.meta.url), {
-      workerData: { file },
-    })
+    this.#worker = new Worker(
+      new URL(import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js', import.meta.url),
+      {
+        workerData: { file },
+      },
+    )
     this.#worker.on('message', (reply: WriteReply) => this.#settle(reply))
     this.#worker.on('error', (error) => this.#failAll(error))
     this.#worker.on('exit', () => this.#failAll(new Error('the writer has ended')))
@@ -96,7 +99,11 @@ export class Catalog {
   }
 
   snapshots(volumeId: string): Snapshot[] {
-    return this.#all('SELECT * FROM snapshots WHERE volume_id = ? ORDER BY created_at, rowid', [volumeId], rows.snapshot)
+    return this.#all(
+      'SELECT * FROM snapshots WHERE volume_id = ? ORDER BY created_at, rowid',
+      [volumeId],
+      rows.snapshot,
+    )
   }
 
   /** Those of all live volumes. */
@@ -183,9 +190,11 @@ export class Catalog {
     const waiting = this.#waiting.get(reply.id)
     this.#waiting.delete(reply.id)
     if (this.#waiting.size === 0) this.#worker.unref()
-    if (reply.error) return waiting?.reject(writeError(reply.error))
-    this.#generation++
-    waiting?.resolve()
+    if (reply.error) waiting?.reject(writeError(reply.error))
+    else {
+      this.#generation++
+      waiting?.resolve()
+    }
   }
 
   #failAll(cause: Error): void {

@@ -15,7 +15,8 @@ export interface Change {
   readonly volatile?: boolean
 }
 
-const volumeColumns = 'id, name, driver, size, options, labels, on_remove, origin, state, created_at, deleted_at, purge_at'
+const volumeColumns =
+  'id, name, driver, size, options, labels, on_remove, origin, state, created_at, deleted_at, purge_at'
 
 /** Inserts a volume, or replaces all that is known of the one with its id. @throws ALREADY_EXISTS for a live name */
 export function putVolume(volume: Volume | TrashedVolume): Change {

@@ -83,6 +83,7 @@ export function operation(row: Row): Operation {
     payload: parse<Json>(row, 'payload', null, []),
     startedAt: String(row['started_at']),
     finishedAt: row['finished_at'] as string | null,
-    error: row['error_code'] === null ? null : { code: String(row['error_code']), message: String(row['error_message']) },
+    error:
+      row['error_code'] === null ? null : { code: String(row['error_code']), message: String(row['error_message']) },
   }
 }

@@ -155,7 +155,11 @@ export interface SnapshotService {
    */
   create(
     volume: string,
-    request: { name?: string | undefined; labels?: Readonly<Record<string, string>> | undefined; pause?: boolean | undefined },
+    request: {
+      name?: string | undefined
+      labels?: Readonly<Record<string, string>> | undefined
+      pause?: boolean | undefined
+    },
     call?: CallOptions,
   ): Promise<SnapshotView>
   list(volume?: string): SnapshotView[]
@@ -167,7 +171,11 @@ export interface SnapshotService {
   mount(volume: string, snapshot: string, at?: string): Promise<string>
   unmount(volume: string, snapshot: string): Promise<void>
   /** Compares two snapshots, `VOLUME@S` each; `changes` are what happened from `from` to `to`. */
-  diff(from: string, to: string, call?: CallOptions): Promise<{ path: string; change: 'added' | 'removed' | 'modified' }[]>
+  diff(
+    from: string,
+    to: string,
+    call?: CallOptions,
+  ): Promise<{ path: string; change: 'added' | 'removed' | 'modified' }[]>
 }
 
 export interface TrashService {
@@ -212,7 +220,12 @@ export interface InfoView {
   readonly pluginSocket: string
   readonly defaultDriver: string
   readonly drivers: readonly DriverView[]
-  readonly counts: { readonly volumes: number; readonly mounted: number; readonly snapshots: number; readonly trash: number }
+  readonly counts: {
+    readonly volumes: number
+    readonly mounted: number
+    readonly snapshots: number
+    readonly trash: number
+  }
   readonly trashKeepMs: number
 }
 

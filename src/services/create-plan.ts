@@ -57,7 +57,10 @@ function checkOptions(name: string, driver: Driver, options: Readonly<Record<str
   for (const key of Object.keys(options)) {
     if (Object.hasOwn(driver.volumeOptions, key)) continue
     const known = [...Object.keys(driver.volumeOptions), ...universalKeys]
-    throw new AppError('INVALID_ARGUMENT', `volume ${name}: driver ${driver.name} has no option '${key}'${suggestion(key, known)}`)
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `volume ${name}: driver ${driver.name} has no option '${key}'${suggestion(key, known)}`,
+    )
   }
 }
 

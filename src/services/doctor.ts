@@ -35,19 +35,35 @@ const checks: Readonly<Record<string, Check>> = {
     const subject = pluginSocket
     if (!(await isListening(pluginSocket))) {
       const remedy = 'restart the daemon: it makes its sockets anew'
-      return [error('socket-unreachable', subject, 'nothing answers on the plugin socket: Docker cannot reach Holdfast', remedy)]
+      return [
+        error(
+          'socket-unreachable',
+          subject,
+          'nothing answers on the plugin socket: Docker cannot reach Holdfast',
+          remedy,
+        ),
+      ]
     }
     if (path.dirname(pluginSocket) === socketFolder || namedBySpec(core)) return []
     const remedy = `set plugin-socket to ${socketFolder}/holdfast.sock, or write unix://${pluginSocket} to ${specFolders[0]}/holdfast.spec`
-    return [error('socket-unreachable', subject, 'the plugin socket is in no folder where Docker looks for plugins', remedy)]
+    return [
+      error('socket-unreachable', subject, 'the plugin socket is in no folder where Docker looks for plugins', remedy),
+    ]
   },
 
   'stale-sockets': async () => {
     const sockets = existsSync(socketFolder) ? readdirSync(socketFolder).filter((name) => name.endsWith('.sock')) : []
-    const dead = await Promise.all(sockets.map(async (name) => ((await isListening(path.join(socketFolder, name))) ? [] : [name])))
+    const dead = await Promise.all(
+      sockets.map(async (name) => ((await isListening(path.join(socketFolder, name))) ? [] : [name])),
+    )
     return dead.flat().map((name) => {
       const file = path.join(socketFolder, name)
-      return warning('stale-socket', file, 'nobody answers on this plugin socket: every docker volume ls waits 15 s for it', `start its plugin, or remove it: rm ${file}`)
+      return warning(
+        'stale-socket',
+        file,
+        'nobody answers on this plugin socket: every docker volume ls waits 15 s for it',
+        `start its plugin, or remove it: rm ${file}`,
+      )
     })
   },
 
@@ -56,8 +72,16 @@ const checks: Readonly<Record<string, Check>> = {
     const docker = dockerdStartedAt()
     const first = Number(core.catalog.setting('first-start-of-boot') ?? 0)
     if (docker === undefined || first <= docker || isEnabledUnit()) return []
-    const text = 'Holdfast was first started after Docker: containers with a restart policy that use its volumes were not started'
-    return [warning('started-after-docker', 'dockerd', text, 'docker start them; have Holdfast started before Docker (systemd: Before=docker.service)')]
+    const text =
+      'Holdfast was first started after Docker: containers with a restart policy that use its volumes were not started'
+    return [
+      warning(
+        'started-after-docker',
+        'dockerd',
+        text,
+        'docker start them; have Holdfast started before Docker (systemd: Before=docker.service)',
+      ),
+    ]
   },
 
   impostors: async ({ core, docker }) => {
@@ -82,7 +106,12 @@ const checks: Readonly<Record<string, Check>> = {
       return !held.has(core.catalog.volume(name as string)?.id ?? '')
     })
     return orphans.map(({ mountpoint }) =>
-      warning('unreferenced-mount', mountpoint, 'this is mounted, but no container and no command holds it', `umount ${mountpoint}`),
+      warning(
+        'unreferenced-mount',
+        mountpoint,
+        'this is mounted, but no container and no command holds it',
+        `umount ${mountpoint}`,
+      ),
     )
   },
 
@@ -91,7 +120,14 @@ const checks: Readonly<Record<string, Check>> = {
     const found = core.drivers.all().map(async ({ driver, state, error: reason }) => {
       if (state === 'ready') return driver.check(ctx, usable(core.catalog.volumesOfDriver(driver.name)))
       const remedy = 'mend that: the daemon tries again by itself'
-      return [error('driver-not-ready', driver.name, `driver ${driver.name} is ${state}: ${reason?.message ?? 'no answer yet'}`, remedy)]
+      return [
+        error(
+          'driver-not-ready',
+          driver.name,
+          `driver ${driver.name} is ${state}: ${reason?.message ?? 'no answer yet'}`,
+          remedy,
+        ),
+      ]
     })
     return (await Promise.all(found)).flat()
   },
@@ -106,25 +142,41 @@ const checks: Readonly<Record<string, Check>> = {
   records: async ({ core }) => {
     const damaged = [...core.catalog.volumes(), ...core.catalog.trash()].filter(({ damage }) => damage !== undefined)
     return damaged.map(({ name, damage }) =>
-      error('damaged-record', name, `volume ${name}: ${damage}`, 'its data is untouched; restore the catalog from a copy'),
+      error(
+        'damaged-record',
+        name,
+        `volume ${name}: ${damage}`,
+        'its data is untouched; restore the catalog from a copy',
+      ),
     )
   },
 
   catalog: async ({ core }) =>
-    core.catalog.integrityProblems().map((text) => error('catalog-damaged', 'catalog.db', text, 'stop the daemon and restore the catalog from a copy')),
+    core.catalog
+      .integrityProblems()
+      .map((text) =>
+        error('catalog-damaged', 'catalog.db', text, 'stop the daemon and restore the catalog from a copy'),
+      ),
 
   operations: async ({ core }) =>
     core.operations
       .list()
       .filter(({ startedAt }) => Date.parse(startedAt) < core.operations.startedMs)
       .map(({ id, kind, subject }) =>
-        warning('not-recovered', subject, `${kind} ${id} was interrupted by a crash and is not recovered yet`, 'see the log; it is tried again at the next start'),
+        warning(
+          'not-recovered',
+          subject,
+          `${kind} ${id} was interrupted by a crash and is not recovered yet`,
+          'see the log; it is tried again at the next start',
+        ),
       ),
 }
 
 /** Runs every check. @returns findings, errors first */
 export async function examine(core: Core, docker: DockerApi): Promise<Finding[]> {
-  const found = await Promise.all(Object.entries(checks).map(([name, check]) => runCheck(name, check, { core, docker })))
+  const found = await Promise.all(
+    Object.entries(checks).map(([name, check]) => runCheck(name, check, { core, docker })),
+  )
   return found.flat().sort((a, b) => a.severity.localeCompare(b.severity))
 }
 
@@ -136,7 +188,14 @@ async function runCheck(name: string, check: Check, patient: Patient): Promise<F
   try {
     return await Promise.race([check(patient), late])
   } catch (failure) {
-    return [warning('check-failed', name, `this could not be checked: ${toAppError(failure).message}`, 'mend that and ask again')]
+    return [
+      warning(
+        'check-failed',
+        name,
+        `this could not be checked: ${toAppError(failure).message}`,
+        'mend that and ask again',
+      ),
+    ]
   } finally {
     clearTimeout(timer)
   }

@@ -3,6 +3,7 @@
  * sockets never wait for storage. Who needs one waits for `ready`, with a deadline.
  */
 
+import { setTimeout } from 'node:timers/promises'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { Config } from '../config.ts'
 import type { Driver, DriverContext, DriverModule } from '../driver.ts'
@@ -36,13 +37,17 @@ export class Drivers {
   static async load(config: Config, modules: DriverModules): Promise<Drivers> {
     for (const name of Object.keys(config.driverOpts)) {
       if (!config.drivers.includes(name)) {
-        throw new AppError('INVALID_ARGUMENT', `driver-opt names driver '${name}', which is not started; add --driver ${name}`)
+        throw new AppError(
+          'INVALID_ARGUMENT',
+          `driver-opt names driver '${name}', which is not started; add --driver ${name}`,
+        )
       }
     }
     const entries = new Map<string, Entry>()
     for (const name of config.drivers) {
       const load = modules[name]
-      if (!load) throw new AppError('INVALID_ARGUMENT', `unknown driver '${name}'${suggestion(name, Object.keys(modules))}`)
+      if (!load)
+        throw new AppError('INVALID_ARGUMENT', `unknown driver '${name}'${suggestion(name, Object.keys(modules))}`)
       const driver = makeDriver(await load(), config)
       entries.set(name, { driver, state: 'starting', error: undefined, ready: Promise.withResolvers() })
     }
@@ -67,14 +72,14 @@ export class Drivers {
   async ready(name: string): Promise<Driver> {
     const entry = this.#entry(name)
     if (entry.state === 'ready') return entry.driver
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, readyWaitMs)
-    })
-    await Promise.race([entry.ready.promise, late])
-    clearTimeout(timer)
+    const gaveUp = new AbortController()
+    await Promise.race([entry.ready.promise, pause(readyWaitMs, gaveUp.signal)])
+    gaveUp.abort()
     if ((entry.state as Entry['state']) === 'ready') return entry.driver
-    throw new AppError('UNAVAILABLE', `driver ${name} is not ready: ${entry.error?.message ?? 'it is still starting'}; try again later`)
+    throw new AppError(
+      'UNAVAILABLE',
+      `driver ${name} is not ready: ${entry.error?.message ?? 'it is still starting'}; try again later`,
+    )
   }
 
   /** Starts all, each by itself; ends when every one is ready or `stop` was called. */
@@ -110,7 +115,10 @@ export class Drivers {
   #entry(name: string): Entry {
     const entry = this.#entries.get(name)
     if (entry) return entry
-    throw new AppError('INVALID_ARGUMENT', `driver '${name}' is not started on this node${suggestion(name, [...this.#entries.keys()])}`)
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `driver '${name}' is not started on this node${suggestion(name, [...this.#entries.keys()])}`,
+    )
   }
 }
 
@@ -118,7 +126,10 @@ function makeDriver(module: DriverModule, config: Config): Driver {
   const opts = config.driverOpts[module.name] ?? {}
   for (const key of Object.keys(opts)) {
     if (Object.hasOwn(module.settings, key)) continue
-    throw new AppError('INVALID_ARGUMENT', `driver ${module.name} has no setting '${key}'${suggestion(key, Object.keys(module.settings))}`)
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `driver ${module.name} has no setting '${key}'${suggestion(key, Object.keys(module.settings))}`,
+    )
   }
   return module.create(opts, { root: config.root })
 }
@@ -128,10 +139,6 @@ export function usable(volumes: readonly Volume[]): Volume[] {
   return volumes.filter((volume) => volume.damage === undefined)
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms)
-    signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true })
-  })
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await setTimeout(ms, undefined, { signal, ref: false }).catch(() => undefined)
 }
-

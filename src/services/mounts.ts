@@ -72,7 +72,8 @@ export class Mounts implements MountService {
       const volume = findVolume(this.#core, name)
       if (mountId === cliMountId) await this.#unbind(volume)
       const hold = this.#hold(volume, mountId)
-      if (hold) await this.#core.catalog.write(hold.count > 1 ? putHold({ ...hold, count: hold.count - 1 }) : dropHold(hold))
+      if (hold)
+        await this.#core.catalog.write(hold.count > 1 ? putHold({ ...hold, count: hold.count - 1 }) : dropHold(hold))
       await this.#unmountUnheld(volume)
     })
   }
@@ -82,7 +83,10 @@ export class Mounts implements MountService {
       const volume = requireVolume(this.#core, name)
       const mountpoint = volumeMountpoint(this.#core, volume)
       if (!mountpoint || !this.#hold(volume, cliMountId)) {
-        throw new AppError('FAILED_PRECONDITION', `volume ${name} is not mounted by the CLI; run: holdfast volume mount ${name}`)
+        throw new AppError(
+          'FAILED_PRECONDITION',
+          `volume ${name} is not mounted by the CLI; run: holdfast volume mount ${name}`,
+        )
       }
       if (this.#hold(volume, bindPrefix + at)) return
       await mount(mountpoint, at, { options: ['bind'] })

@@ -1,9 +1,9 @@
 /** This node as a whole: what is here, and what is wrong with it. */
 
-import { toAppError } from '../errors.ts'
-import type { DockerApi } from '../system/docker.ts'
 import type { Driver } from '../driver.ts'
+import { toAppError } from '../errors.ts'
 import type { Finding } from '../model.ts'
+import type { DockerApi } from '../system/docker.ts'
 import { version } from '../version.ts'
 import type { DriverView, InfoView, NodeService } from './contract.ts'
 import type { Core } from './core.ts'

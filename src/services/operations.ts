@@ -54,7 +54,7 @@ export class Operations implements OperationService {
   readonly startedMs = Date.now()
 
   /** @param onPhase told of each phase, before the next begins; tests kill the daemon there */
-  constructor(catalog: Catalog, log: Log, onPhase: (kind: string, phase: Phase) => void = () => {}) {
+  constructor(catalog: Catalog, log: Log, onPhase: (kind: string, phase: Phase) => void = () => undefined) {
     this.#catalog = catalog
     this.#log = log
     this.#onPhase = onPhase
@@ -87,7 +87,7 @@ export class Operations implements OperationService {
 
   /** A context for short calls that change nothing that a crash could leave half-made. */
   plainContext(signal: AbortSignal = new AbortController().signal): DriverContext {
-    return { signal, log: this.#log, progress: () => {} }
+    return { signal, log: this.#log, progress: () => undefined }
   }
 
   list(all = false): OperationView[] {
@@ -117,7 +117,12 @@ export class Operations implements OperationService {
   }
 
   /** Closes an entry that an earlier life has left open, together with what recovery changed. */
-  async close(operation: Operation, state: OperationState, changes: readonly Change[], error?: AppError): Promise<void> {
+  async close(
+    operation: Operation,
+    state: OperationState,
+    changes: readonly Change[],
+    error?: AppError,
+  ): Promise<void> {
     await this.#catalog.write(...changes, finishOperation(operation.id, state, now(), error ? brief(error) : null))
     this.#log.info({ operation: operation.kind, subject: operation.subject, state, error: error?.message }, 'recovered')
   }
@@ -143,7 +148,11 @@ export class Operations implements OperationService {
     return running
   }
 
-  async #fail(running: Running, error: AppError, undo: ((ctx: DriverContext) => Promise<void>) | undefined): Promise<AppError> {
+  async #fail(
+    running: Running,
+    error: AppError,
+    undo: ((ctx: DriverContext) => Promise<void>) | undefined,
+  ): Promise<AppError> {
     const { operation } = running
     const state = isAppError(error, 'CANCELLED') ? 'cancelled' : 'failed'
     try {
@@ -162,11 +171,18 @@ export class Operations implements OperationService {
   #end(running: Running, state: OperationState, error?: AppError): void {
     const { kind, subject } = running.operation
     const durationMs = Math.round((performance.now() - running.startedMs) * 10) / 10
-    const fields = { operation: kind, subject, state, durationMs, ...(error && { code: error.code, error: error.message }) }
+    const fields = {
+      operation: kind,
+      subject,
+      state,
+      durationMs,
+      ...(error && { code: error.code, error: error.message }),
+    }
     if (error && (error.code === 'INTERNAL' || error.code === 'CORRUPT')) {
       this.#log.error({ ...fields, cause: causeOf(error) }, 'operation failed')
     } else this.#log.info(fields, error ? 'operation failed' : 'operation done')
-    if (++this.#finished % pruneEvery === 0) void this.#catalog.write(pruneOperations(keepFinished)).catch(() => {})
+    if (++this.#finished % pruneEvery === 0)
+      void this.#catalog.write(pruneOperations(keepFinished)).catch(() => undefined)
   }
 
   #context(running: Running): DriverContext {
@@ -183,7 +199,9 @@ export class Operations implements OperationService {
     const running = this.#running.get(operation.id)
     const seconds = running ? Math.max((performance.now() - running.startedMs) / 1000, 0.001) : 1
     const { id, kind, subject, state, startedAt, finishedAt, error } = operation
-    const progress = running?.progress ? { ...running.progress, rate: Math.round(running.progress.done / seconds) } : null
+    const progress = running?.progress
+      ? { ...running.progress, rate: Math.round(running.progress.done / seconds) }
+      : null
     return { id, kind, subject, state, progress, startedAt, finishedAt, error }
   }
 }

@@ -6,9 +6,9 @@ import type { DockerApi } from '../system/docker.ts'
 /** Unpauses every container, whatever happens to one of them. */
 export async function unpauseAll(docker: DockerApi, containers: readonly string[], log: Log): Promise<void> {
   for (const container of containers) {
-    await docker.unpause(container).catch((error: Error) =>
-      log.error({ container, error: error.message }, 'could not unpause; run: docker unpause'),
-    )
+    await docker
+      .unpause(container)
+      .catch((error: Error) => log.error({ container, error: error.message }, 'could not unpause; run: docker unpause'))
   }
 }
 

@@ -46,7 +46,11 @@ const recoveries: Readonly<Record<string, Recover>> = {
   },
 
   'volume.discard': async (job) => {
-    const { id, deletedAt, purgeAt } = job.operation.payload as { id: string; deletedAt: string; purgeAt: string | null }
+    const { id, deletedAt, purgeAt } = job.operation.payload as {
+      id: string
+      deletedAt: string
+      purgeAt: string | null
+    }
     const found = await find(job, id)
     if (!found?.driver.trash) return undone
     const state = await found.driver.trash.discard(job.ctx, found.volume)
@@ -80,7 +84,11 @@ const recoveries: Readonly<Record<string, Recover>> = {
   },
 
   'snapshot.delete': async (job) => {
-    const { volumeId, snapshotId, name } = job.operation.payload as { volumeId: string; snapshotId: string; name: string }
+    const { volumeId, snapshotId, name } = job.operation.payload as {
+      volumeId: string
+      snapshotId: string
+      name: string
+    }
     const found = await find(job, volumeId)
     const snapshot = job.core.catalog.snapshot(volumeId, name)
     if (!found || snapshot?.id !== snapshotId) return undone
@@ -134,6 +142,9 @@ async function recoverOne(core: Core, docker: DockerApi, operation: Operation): 
     await core.operations.close(operation, state, changes)
   } catch (error) {
     const { message } = toAppError(error)
-    core.log.error({ operation: operation.kind, subject: operation.subject, error: message }, 'could not recover; the next start tries again')
+    core.log.error(
+      { operation: operation.kind, subject: operation.subject, error: message },
+      'could not recover; the next start tries again',
+    )
   }
 }

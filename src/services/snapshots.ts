@@ -43,7 +43,10 @@ export class Snapshots implements SnapshotService {
       const driver = await this.#core.drivers.ready(volume.driver)
       const draft = draftSnapshot(volume, wanted ?? this.#freeName(volume), request.labels ?? {})
       if (this.#core.catalog.snapshot(volume.id, draft.name)) {
-        throw new AppError('ALREADY_EXISTS', `snapshot ${name}@${draft.name} exists; choose another name or remove it first`)
+        throw new AppError(
+          'ALREADY_EXISTS',
+          `snapshot ${name}@${draft.name} exists; choose another name or remove it first`,
+        )
       }
       const paused = request.pause ? await this.#docker.containersUsing(name) : []
       const snapshot = await this.#make(driver, volume, draft, request.pause === true, paused, call)
@@ -55,7 +58,10 @@ export class Snapshots implements SnapshotService {
     const volumes = name === undefined ? this.#core.catalog.volumes() : [findVolume(this.#core, name)]
     const byId = new Map(volumes.map((volume) => [volume.id, volume]))
     const holds = this.#core.catalog.allHolds().filter((hold) => hold.snapshotId !== null)
-    const snapshots = name === undefined ? this.#core.catalog.allSnapshots() : volumes.flatMap(({ id }) => this.#core.catalog.snapshots(id))
+    const snapshots =
+      name === undefined
+        ? this.#core.catalog.allSnapshots()
+        : volumes.flatMap(({ id }) => this.#core.catalog.snapshots(id))
     return snapshots.map((snapshot) => snapshotView(this.#core, byId.get(snapshot.volumeId) as Volume, snapshot, holds))
   }
 
@@ -69,9 +75,17 @@ export class Snapshots implements SnapshotService {
     return this.#locked(name, `snapshot ${name}@${snapshotName} is being removed`, async () => {
       const { volume, snapshot, capability } = await this.#place(name, snapshotName)
       if (this.#holds(volume, snapshot).length > 0) {
-        throw new AppError('IN_USE', `snapshot ${name}@${snapshotName} is mounted; run: holdfast snapshot umount ${name}@${snapshotName}`)
+        throw new AppError(
+          'IN_USE',
+          `snapshot ${name}@${snapshotName} is mounted; run: holdfast snapshot umount ${name}@${snapshotName}`,
+        )
       }
-      await capability.unmount(this.#core.operations.plainContext(), volume, snapshot, snapshotTarget(this.#core, name, snapshotName))
+      await capability.unmount(
+        this.#core.operations.plainContext(),
+        volume,
+        snapshot,
+        snapshotTarget(this.#core, name, snapshotName),
+      )
       const payload = { volumeId: volume.id, snapshotId: snapshot.id, name: snapshotName }
       const work = { kind: 'snapshot.delete', subject: `${name}@${snapshotName}`, payload, id: call.operationId }
       await this.#core.operations.run(work, async (ctx) => {
@@ -126,7 +140,10 @@ export class Snapshots implements SnapshotService {
     const refs = [parseSnapshotRef(from), parseSnapshotRef(to)] as const
     const keys = refs.map(({ volume }) => volumeKey(volume))
     return this.#core.locks.with(keys, `${from} and ${to} are being compared`, async () => {
-      const places = [await this.#place(refs[0].volume, refs[0].snapshot), await this.#place(refs[1].volume, refs[1].snapshot)] as const
+      const places = [
+        await this.#place(refs[0].volume, refs[0].snapshot),
+        await this.#place(refs[1].volume, refs[1].snapshot),
+      ] as const
       try {
         const [before, after] = [await this.#show(places[0]), await this.#show(places[1])]
         return await diffTrees(before, after, {})
@@ -186,7 +203,8 @@ export class Snapshots implements SnapshotService {
   }
 
   async #bindReadOnly(place: Place, mountpoint: string, at: string): Promise<void> {
-    if (mountAt(at)) throw new AppError('FAILED_PRECONDITION', `${at} is a mountpoint already; choose another directory`)
+    if (mountAt(at))
+      throw new AppError('FAILED_PRECONDITION', `${at} is a mountpoint already; choose another directory`)
     await mount(mountpoint, at, { options: ['bind', 'ro'] })
     await this.#hold(place, bindPrefix + at)
   }

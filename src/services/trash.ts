@@ -31,7 +31,10 @@ export class Trash implements TrashService {
     const restored = await this.#core.locks.with(keys, `volume ${name} is being restored from the trash`, async () => {
       const volume = this.#find(found.id)
       if (this.#core.catalog.volume(name)) {
-        throw new AppError('ALREADY_EXISTS', `volume ${name} exists; restore under another name: holdfast trash restore ${ref} --as NEW`)
+        throw new AppError(
+          'ALREADY_EXISTS',
+          `volume ${name} exists; restore under another name: holdfast trash restore ${ref} --as NEW`,
+        )
       }
       return this.#restoreLocked(volume, name)
     })
@@ -39,7 +42,8 @@ export class Trash implements TrashService {
   }
 
   async empty(refs: readonly string[]): Promise<string[]> {
-    const chosen = refs.length > 0 ? refs.map((ref) => this.#find(ref)) : this.#core.catalog.trash().filter(({ purgeAt }) => purgeAt)
+    const chosen =
+      refs.length > 0 ? refs.map((ref) => this.#find(ref)) : this.#core.catalog.trash().filter(({ purgeAt }) => purgeAt)
     const gone: string[] = []
     for (const volume of chosen) {
       await this.purge(volume)
@@ -53,12 +57,22 @@ export class Trash implements TrashService {
    * @param purge set it aside only to be purged
    * @returns the volume in the trash, or undefined when the driver had to delete it at once
    */
-  async discard(driver: Driver, volume: Volume, purge: boolean, operationId?: string): Promise<TrashedVolume | undefined> {
+  async discard(
+    driver: Driver,
+    volume: Volume,
+    purge: boolean,
+    operationId?: string,
+  ): Promise<TrashedVolume | undefined> {
     const { trash } = driver
     if (!trash) return this.#deleteNow(driver, volume, operationId)
     const deletedAt = now()
     const purgeAt = purge ? deletedAt : this.#purgeTime(volume, deletedAt)
-    const work = { kind: 'volume.discard', subject: volume.name, payload: { id: volume.id, deletedAt, purgeAt }, id: operationId }
+    const work = {
+      kind: 'volume.discard',
+      subject: volume.name,
+      payload: { id: volume.id, deletedAt, purgeAt },
+      id: operationId,
+    }
     const undo = async (ctx: DriverContext): Promise<void> => {
       await trash.restore(ctx, volume, volume.name)
     }

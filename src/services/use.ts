@@ -47,7 +47,8 @@ export async function requireUnused(core: Core, volume: Volume): Promise<void> {
   const holds = core.catalog.holds(volume.id)
   const cli = holds.find(isCliHold)
   if (cli) {
-    const ref = cli.snapshotId === null ? `volume umount ${volume.name}` : `snapshot umount ${snapshotRef(core, volume, cli)}`
+    const ref =
+      cli.snapshotId === null ? `volume umount ${volume.name}` : `snapshot umount ${snapshotRef(core, volume, cli)}`
     throw new AppError('IN_USE', `volume ${volume.name} is mounted by the CLI; run: holdfast ${ref}`)
   }
   const uses = await kernelUses(core, volume)
@@ -56,7 +57,10 @@ export async function requireUnused(core: Core, volume: Volume): Promise<void> {
 }
 
 function inUse(volume: Volume, by: string): AppError {
-  return new AppError('IN_USE', `volume ${volume.name} is used by ${by}; stop the containers that use it (docker ps --filter volume=${volume.name})`)
+  return new AppError(
+    'IN_USE',
+    `volume ${volume.name} is used by ${by}; stop the containers that use it (docker ps --filter volume=${volume.name})`,
+  )
 }
 
 function snapshotRef(core: Core, volume: Volume, hold: MountHold): string {

@@ -54,7 +54,12 @@ export function volumeMountpoint(core: Core, volume: Volume): string | null {
   return core.drivers.get(volume.driver)?.mountpoint(volume, volumeTarget(core, volume.name)) ?? null
 }
 
-export function snapshotView(core: Core, volume: Volume, snapshot: Snapshot, holds: readonly MountHold[]): SnapshotView {
+export function snapshotView(
+  core: Core,
+  volume: Volume,
+  snapshot: Snapshot,
+  holds: readonly MountHold[],
+): SnapshotView {
   const mounted = holds.some((hold) => hold.snapshotId === snapshot.id)
   const { name, createdAt, size, used, labels, atomic } = snapshot
   const mountpoint = mounted ? snapshotMountpoint(core, volume, snapshot) : null

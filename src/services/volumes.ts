@@ -34,7 +34,10 @@ export class Volumes implements VolumeService {
     const running = this.#creating.get(plan.name)
     if (running) {
       if (isDeepStrictEqual(running.plan, plan)) return running.result
-      throw new AppError('ABORTED', `volume ${plan.name} is being created with other options; try again when that is done`)
+      throw new AppError(
+        'ABORTED',
+        `volume ${plan.name} is being created with other options; try again when that is done`,
+      )
     }
     const result = this.#createLocked(plan, call).finally(() => this.#creating.delete(plan.name))
     this.#creating.set(plan.name, { plan, result })
@@ -51,7 +54,11 @@ export class Volumes implements VolumeService {
     if (view.status !== 'ok') return view
     try {
       const driver = await this.#core.drivers.ready(volume.driver)
-      const { used, size } = await driver.usage(this.#core.operations.plainContext(AbortSignal.timeout(5_000)), volume, false)
+      const { used, size } = await driver.usage(
+        this.#core.operations.plainContext(AbortSignal.timeout(5_000)),
+        volume,
+        false,
+      )
       return { ...view, used, size }
     } catch (error) {
       const status = isAppError(error, 'NOT_FOUND') ? 'missing' : 'degraded'
@@ -60,24 +67,31 @@ export class Volumes implements VolumeService {
   }
 
   async remove(name: string, options: { readonly purge?: boolean } & CallOptions = {}): Promise<void> {
-    const trashed = await this.#core.locks.with([volumeKey(name), mountKey(name)], `volume ${name} is being removed`, async () => {
-      const volume = requireVolume(this.#core, name)
-      const driver = await this.#core.drivers.ready(volume.driver)
-      await requireUnused(this.#core, volume)
-      await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
-      return this.#trash.discard(driver, volume, options.purge === true, options.operationId)
-    })
+    const trashed = await this.#core.locks.with(
+      [volumeKey(name), mountKey(name)],
+      `volume ${name} is being removed`,
+      async () => {
+        const volume = requireVolume(this.#core, name)
+        const driver = await this.#core.drivers.ready(volume.driver)
+        await requireUnused(this.#core, volume)
+        await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
+        return this.#trash.discard(driver, volume, options.purge === true, options.operationId)
+      },
+    )
     if (!trashed || !isDue(trashed)) return
     const purged = this.#trash.purge(trashed)
     if (options.purge) return purged
-    purged.catch((error: Error) => this.#core.log.warn({ subject: name, error: error.message }, 'could not purge; tried again later'))
+    purged.catch((error: Error) =>
+      this.#core.log.warn({ subject: name, error: error.message }, 'could not purge; tried again later'),
+    )
   }
 
   async resize(name: string, text: string, call: CallOptions = {}): Promise<VolumeView> {
     const size = parseSize(text)
     await this.#change(name, 'resized', async (driver, volume) => {
       const { resize } = driver
-      if (!resize) throw new AppError('NOT_SUPPORTED', `volume ${name} cannot be resized: driver ${driver.name} has no resize`)
+      if (!resize)
+        throw new AppError('NOT_SUPPORTED', `volume ${name} cannot be resized: driver ${driver.name} has no resize`)
       const work = { kind: 'volume.resize', subject: name, payload: { id: volume.id, size }, id: call.operationId }
       await this.#core.operations.run(work, async (ctx) => {
         const state = await resize.resize(ctx, volume, size)
@@ -93,7 +107,8 @@ export class Volumes implements VolumeService {
     for (const name of all ? this.#names() : names) {
       const volume = requireVolume(this.#core, name)
       const driver = await this.#core.drivers.ready(volume.driver)
-      if (!driver.trim && !all) throw new AppError('NOT_SUPPORTED', `volume ${name}: driver ${driver.name} has nothing to trim`)
+      if (!driver.trim && !all)
+        throw new AppError('NOT_SUPPORTED', `volume ${name}: driver ${driver.name} has nothing to trim`)
       const bytes = await driver.trim?.trim(this.#core.operations.plainContext(), volume).catch((error: unknown) => {
         if (all && isAppError(error, 'NOT_SUPPORTED', 'FAILED_PRECONDITION')) return undefined
         throw error
@@ -155,7 +170,10 @@ export class Volumes implements VolumeService {
     const snapshot = requireSnapshot(this.#core, source, plan.source.snapshot)
     const { clone } = driver
     if (!clone || source.driver !== driver.name) {
-      throw new AppError('NOT_SUPPORTED', `driver ${driver.name} cannot clone a snapshot of ${source.name}, which is kept by driver ${source.driver}`)
+      throw new AppError(
+        'NOT_SUPPORTED',
+        `driver ${driver.name} cannot clone a snapshot of ${source.name}, which is kept by driver ${source.driver}`,
+      )
     }
     return (ctx, spec) => clone.create(ctx, spec, source, snapshot)
   }
@@ -172,9 +190,13 @@ export class Volumes implements VolumeService {
 function satisfied(plan: CreatePlan, volume: Volume): Volume {
   const found = differences(plan, volume)
   if (found.length === 0) return volume
-  throw new AppError('ALREADY_EXISTS', `volume ${plan.name} exists, but not as asked for: ${found.join('; ')}; take another name or remove it first`, {
-    details: { differences: found },
-  })
+  throw new AppError(
+    'ALREADY_EXISTS',
+    `volume ${plan.name} exists, but not as asked for: ${found.join('; ')}; take another name or remove it first`,
+    {
+      details: { differences: found },
+    },
+  )
 }
 
 function draftVolume(plan: CreatePlan): Volume {
@@ -191,4 +213,3 @@ function draftVolume(plan: CreatePlan): Volume {
     createdAt: now(),
   }
 }
-

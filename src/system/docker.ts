@@ -53,17 +53,20 @@ export class DockerApi {
     return new Promise((resolve, reject) => {
       const fail = (text: string): void =>
         reject(new AppError('UNAVAILABLE', `Docker's API at ${this.#socket}: ${text}; is the engine running?`))
-      const call = request({ socketPath: this.#socket, path: `/${apiVersion}${path}`, method, timeout: deadlineMs }, (response) => {
-        const chunks: Buffer[] = []
-        response.on('data', (chunk: Buffer) => chunks.push(chunk))
-        response.on('error', (error) => fail(error.message))
-        response.on('end', () => {
-          const body = Buffer.concat(chunks).toString()
-          const status = response.statusCode ?? 0
-          if (status >= 300 && !accepted.includes(status)) return fail(`${status} ${body.slice(0, 200)}`)
-          resolve(status < 300 && body !== '' ? JSON.parse(body) : undefined)
-        })
-      })
+      const call = request(
+        { socketPath: this.#socket, path: `/${apiVersion}${path}`, method, timeout: deadlineMs },
+        (response) => {
+          const chunks: Buffer[] = []
+          response.on('data', (chunk: Buffer) => chunks.push(chunk))
+          response.on('error', (error) => fail(error.message))
+          response.on('end', () => {
+            const body = Buffer.concat(chunks).toString()
+            const status = response.statusCode ?? 0
+            if (status >= 300 && !accepted.includes(status)) return fail(`${status} ${body.slice(0, 200)}`)
+            resolve(status < 300 && body !== '' ? JSON.parse(body) : undefined)
+          })
+        },
+      )
       call.on('timeout', () => call.destroy(new Error(`no answer within ${deadlineMs} ms`)))
       call.on('error', (error) => fail(error.message))
       call.end()
