@@ -12,7 +12,6 @@ import { until } from './processes.ts'
 import type { Sandbox, SandboxProcess } from './sandbox.ts'
 
 export interface Dockerd {
-  readonly socket: string
   /** Runs the CLI. @returns its stdout, trimmed @throws with its stderr when it fails */
   docker(...args: string[]): Promise<string>
   /** Runs the CLI, whether it fails or not. */
@@ -33,19 +32,9 @@ const commandMs = 120_000
 /** Started and with the image `busybox`; it ends with the sandbox. @param options more options of dockerd's */
 export async function startDockerd(sandbox: Sandbox, options: readonly string[] = []): Promise<Dockerd> {
   const at = (name: string): string => join(sandbox.directory, name)
-  const socket = at('docker.sock')
+  const socket = sandbox.reach('/run/docker.sock')
   const fixed = [
-    ...[
-      '--data-root',
-      at('docker'),
-      '--exec-root',
-      at('exec'),
-      '--pidfile',
-      at('docker.pid'),
-      '-H',
-      `unix://${socket}`,
-    ],
-    ...['--iptables=false', '--bridge=none', '--config-file', at('daemon.json')],
+    ...['--data-root', at('docker'), '--config-file', at('daemon.json'), '--iptables=false', '--bridge=none'],
     ...['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent', `/${basename(sandbox.directory)}`],
   ]
   writeFileSync(at('daemon.json'), '{}')
@@ -68,7 +57,6 @@ export async function startDockerd(sandbox: Sandbox, options: readonly string[] 
   await start()
   await docker('import', await busyboxImage(sandbox.directory), 'busybox')
   return {
-    socket,
     docker,
     tryDocker,
     run: async (...args) => await docker('run', '--network', 'none', '--stop-signal', 'KILL', ...args),

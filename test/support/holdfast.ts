@@ -22,17 +22,18 @@ export interface Holdfast {
 }
 
 const main = join(import.meta.dirname, '../../dist/src/cli/main.js')
-const socketInside = '/run/docker/plugins/holdfast.sock'
+const pluginSocketInside = '/run/docker/plugins/holdfast.sock'
+const socketInside = '/run/holdfast/holdfast.sock'
 
 /** Started, with the vfs driver below the sandbox's directory; it ends with the sandbox. */
 export async function startHoldfast(sandbox: Sandbox, options: readonly string[] = []): Promise<Holdfast> {
   if (!existsSync(main)) throw new Error(`${main} is not there: run scripts/build first`)
   const root = join(sandbox.directory, 'root')
-  const socket = join(sandbox.directory, 'admin.sock')
-  const pluginSocket = sandbox.reach(socketInside)
-  mkdirSync(dirname(pluginSocket), { recursive: true })
+  const socket = sandbox.reach(socketInside)
+  const pluginSocket = sandbox.reach(pluginSocketInside)
+  for (const path of [socket, pluginSocket]) mkdirSync(dirname(path), { recursive: true })
   const args = [
-    ...[main, 'daemon', '--root', root, '--socket', socket, '--plugin-socket', socketInside],
+    ...[main, 'daemon', '--root', root, '--socket', socketInside, '--plugin-socket', pluginSocketInside],
     ...['--driver', 'vfs', '--driver-opt', `vfs.path=${join(sandbox.directory, 'volumes')}`, ...options],
   ]
   let current: SandboxProcess

@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { childOf, until } from './processes.ts'
 
@@ -21,7 +22,7 @@ export interface SandboxProcess {
 }
 
 export interface Sandbox {
-  /** Short enough for socket paths; nothing in it outlives the sandbox. */
+  /** Scratch, the same path in the sandbox and outside. Sockets belong in /run: their paths must be short. */
   readonly directory: string
   /** What is at `path` in the sandbox, as this test reaches it. */
   reach(path: string): string
@@ -33,7 +34,7 @@ export interface Sandbox {
 
 /** Needs root. */
 export async function openSandbox(): Promise<Sandbox> {
-  const directory = mkdtempSync('/var/tmp/holdfast-test-')
+  const directory = mkdtempSync(join(tmpdir(), 'holdfast-test-'))
   const keeper = spawn(process.execPath, [join(import.meta.dirname, 'sandbox-keeper.ts'), directory], {
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true, // Ctrl-C is for the tests: the keeper has yet to clean up after them.
