@@ -4,7 +4,8 @@
  */
 
 import { type Stats, constants } from 'node:fs'
-import { lstat, open, readdir, readlink, rmdir, unlink } from 'node:fs/promises'
+import { lstat, mkdir, open, readdir, readlink, rmdir, unlink } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
 import { AppError, errno } from '../errors.ts'
 import { exec } from './exec.ts'
 import { isWithin, readMounts } from './mount.ts'
@@ -64,6 +65,12 @@ export async function realDirectory(base: string, ...names: string[]): Promise<s
     }
   }
   return path
+}
+
+/** Makes `path` a directory; one that is there stays as it is. @throws FAILED_PRECONDITION when something else is there */
+export async function ensureDirectory(path: string, mode: number): Promise<void> {
+  await ignoring(mkdir(path, { mode }), 'EEXIST')
+  await realDirectory(dirname(path), basename(path))
 }
 
 /**

@@ -1,0 +1,171 @@
+/** New content from a snapshot: clones, which are volumes of their own, and reverts, which swap a volume's content. */
+
+import { rename, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { DriverContext } from '../../src/driver.ts'
+import { AppError } from '../../src/errors.ts'
+import type { Bytes, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
+import { copyTree } from '../../src/system/copy-tree.ts'
+import { exec } from '../../src/system/exec.ts'
+import { lstatOrNothing, readdirOrNothing, syncPath } from '../../src/system/files.ts'
+import { formatSize } from '../../src/units.ts'
+import { buildFolder, discardDraft, draftOf, makeDraft, removeWhole } from './drafts.ts'
+import { applyAttributes, growImage, imageFileSystem, imageUsage, renewImageId } from './images.ts'
+import { dataOf, ensureFree, imageOf, ownerOf, snapshotFolder, volumeFolder } from './layout.ts'
+import { type Kind, parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
+import { inPlace, kindIn, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
+import { limitByGroup } from './quota.ts'
+import type { Storage } from './storage.ts'
+import { ensureDetached, plannedState } from './volumes.ts'
+
+/** A finished copy that a clone or a revert begins with. */
+interface Source {
+  readonly folder: string
+  readonly kind: Kind
+}
+
+async function sourceOf(storage: Storage, volume: Volume, snapshot: Snapshot): Promise<Source> {
+  const folder = await snapshotFolder(storage.layout, volume, snapshot)
+  const kind = await kindIn(folder)
+  if (kind) return { folder, kind }
+  throw new AppError('NOT_FOUND', `snapshot ${volume.name}@${snapshot.name} has lost its data in ${folder}`)
+}
+
+/** As `CloneCapability.create`. */
+export async function createClone(
+  storage: Storage,
+  ctx: DriverContext,
+  spec: VolumeSpec,
+  volume: Volume,
+  snapshot: Snapshot,
+): Promise<VfsState> {
+  const options = parseOptions(spec)
+  if (options.adopt !== null) {
+    throw new AppError('INVALID_ARGUMENT', `volume ${spec.name} cannot both adopt a directory and begin as a snapshot`)
+  }
+  const source = await sourceOf(storage, volume, snapshot)
+  const plan = source.kind === 'image' ? await planImage(source, spec, options) : await planVolume(storage, spec, options)
+  const place = `${storage.layout.volumes}/${spec.name}`
+  if ((await ownerOf(place)) === spec.id) return plannedState(plan)
+  await ensureFree(place, `volume ${spec.name}`)
+  await buildFolder(storage.layout, spec.id, place, async (draft) => {
+    await copyInto(storage, ctx, source, draft, plan)
+    if (plan.kind === 'image' && source.kind === 'image') await renewImageId(`${draft}/image`, ctx.signal)
+    await inPlace(draft, plan.kind, (root) => applyAttributes(root, options))
+    await syncPlace(draft, plan.kind, ctx.signal)
+    ctx.signal.throwIfAborted()
+  })
+  return plannedState(plan)
+}
+
+/** @throws INVALID_ARGUMENT for a smaller size or another file system than the image has */
+async function planImage(source: Source, spec: VolumeSpec, options: VfsOptions): Promise<Plan> {
+  const image = await imageOf(source.folder)
+  const fs = await imageFileSystem(image)
+  const { size } = await imageUsage(image)
+  if (options.fs && options.fs !== fs) {
+    throw new AppError('INVALID_ARGUMENT', `the snapshot is an image with ${fs}, not ${options.fs}; leave fs out`)
+  }
+  if (spec.size !== null && spec.size < (size ?? 0)) {
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `the snapshot is an image of ${formatSize(size ?? 0)} and cannot become a volume of ${formatSize(spec.size)}; ` +
+        'choose at least its size, or leave size out',
+    )
+  }
+  return { kind: 'image', limit: 'image', size: spec.size ?? size ?? 0, fs }
+}
+
+/** Fills a draft with the content of a snapshot, kept as planned. */
+async function copyInto(storage: Storage, ctx: DriverContext, source: Source, draft: string, plan: Plan): Promise<void> {
+  if (source.kind === 'image' && plan.kind === 'image') return copyImage(ctx, source, draft, plan.size)
+  const from = await dataOf(source.folder)
+  if (source.kind === 'subvolume' && plan.kind === 'subvolume') {
+    await exec('btrfs', ['subvolume', 'snapshot', from, `${draft}/data`], { signal: ctx.signal })
+    if (plan.size !== null) await limitByGroup(`${draft}/data`, plan.size, ctx.signal)
+    return
+  }
+  await makePlace(storage, draft, plan, ctx.signal)
+  await inPlace(draft, plan.kind, (root) => copyTree(from, root, ctx.signal))
+}
+
+async function copyImage(ctx: DriverContext, source: Source, draft: string, size: Bytes): Promise<void> {
+  const [from, to] = [await imageOf(source.folder), `${draft}/image`]
+  const args = ['--reflink=auto', '--sparse=auto', '--', from, to]
+  await exec('cp', args, { signal: ctx.signal, timeoutMs: 0 })
+  if (size > (await stat(to)).size) await growImage(to, size, `${draft}/live`, ctx.signal)
+}
+
+/**
+ * As `RevertCapability.revert`. The new content is built aside, stands ready as `next~SNAPSHOT` and is swapped in by two
+ * renames; a crash between them is finished by the same call. The volume keeps its size.
+ */
+export async function revertVolume(
+  storage: Storage,
+  ctx: DriverContext,
+  volume: Volume,
+  snapshot: Snapshot,
+): Promise<VfsState> {
+  const state = stateOf(volume)
+  if (state.adopt !== null) {
+    throw new AppError(
+      'NOT_SUPPORTED',
+      `volume ${volume.name} is the adopted directory ${state.adopt}, which is not ours to replace; ` +
+        'create a volume from the snapshot and copy back what you need',
+    )
+  }
+  const folder = await volumeFolder(storage.layout, volume)
+  const part = state.kind === 'image' ? 'image' : 'data'
+  const [current, next, previous] = [`${folder}/${part}`, `${folder}/next~${snapshot.id}`, `${folder}/previous`]
+  await ensureDetached(volume, folder)
+  const begun = (await lstatOrNothing(next)) && !(await lstatOrNothing(current))
+  if (!begun) {
+    await removeUnfinished(folder)
+    await buildNext(storage, ctx, volume, snapshot, part, next)
+    if (await lstatOrNothing(current)) await rename(current, previous)
+  }
+  await rename(next, current)
+  await syncPath(folder)
+  await removeWhole(previous)
+  return state
+}
+
+async function removeUnfinished(folder: string): Promise<void> {
+  for (const name of await readdirOrNothing(folder)) {
+    if (name.startsWith('next~') || name === 'previous') await removeWhole(`${folder}/${name}`)
+  }
+}
+
+async function buildNext(
+  storage: Storage,
+  ctx: DriverContext,
+  volume: Volume,
+  snapshot: Snapshot,
+  part: 'image' | 'data',
+  next: string,
+): Promise<void> {
+  const source = await sourceOf(storage, volume, snapshot)
+  const draft = draftOf(storage.layout, volume.id)
+  await makeDraft(draft)
+  try {
+    const plan = await planRevert(volume, source)
+    await copyInto(storage, ctx, source, draft, plan)
+    await syncPlace(draft, plan.kind, ctx.signal)
+    ctx.signal.throwIfAborted()
+    await rename(`${draft}/${part}`, next)
+    await syncPath(dirname(next))
+  } finally {
+    await discardDraft(draft)
+  }
+}
+
+async function planRevert(volume: Volume, source: Source): Promise<Plan> {
+  const { kind, limit } = stateOf(volume)
+  if (kind === 'image') {
+    const image = await imageOf(source.folder)
+    const now = Math.max(volume.size ?? 0, (await imageUsage(image)).size ?? 0)
+    return { kind, limit: 'image', size: now, fs: await imageFileSystem(image) }
+  }
+  if (kind === 'subvolume') return { kind, limit: limit === 'qgroup' ? limit : null, size: limit ? volume.size : null }
+  return { kind, limit: limit === 'project' ? limit : null, size: limit ? volume.size : null }
+}

@@ -1,0 +1,157 @@
+/**
+ * Everything is built, and removed, in a draft: a folder in tmp that is nobody's. What is complete is renamed into place; what an
+ * abort, an error or a crash leaves is thrown away.
+ */
+
+import { randomUUID } from 'node:crypto'
+import { lstat, mkdir, rename, symlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Log } from '../../src/driver.ts'
+import { AppError, errno, fromErrno } from '../../src/errors.ts'
+import { run } from '../../src/system/exec.ts'
+import { ignoring, lstatOrNothing, readdirOrNothing, removeEntry, removeTree, syncPath } from '../../src/system/files.ts'
+import { thaw } from '../../src/system/freeze.ts'
+import { isWithin, readMounts, unmount } from '../../src/system/mount.ts'
+import type { Layout } from './layout.ts'
+
+/** btrfs gives the root of every subvolume this inode number. */
+const subvolumeInode = 256
+
+/** The draft of a volume or a snapshot. */
+export function draftOf(layout: Layout, id: string): string {
+  return `${layout.tmp}/${id}`
+}
+
+/**
+ * Makes a folder with `id` in it, lets `fill` complete it, and renames it to `place`; then it survives a power cut.
+ * Failed, aborted or crashed it leaves nothing at `place`. @throws ALREADY_EXISTS when something stands there
+ */
+export async function buildFolder<T>(
+  layout: Layout,
+  id: string,
+  place: string,
+  fill: (draft: string) => Promise<T>,
+): Promise<T> {
+  const draft = draftOf(layout, id)
+  try {
+    await makeDraft(draft)
+    await symlink(id, `${draft}/id`)
+    const result = await fill(draft)
+    await rename(draft, place)
+    await syncPath(dirname(place))
+    return result
+  } catch (error) {
+    await discardDraft(draft)
+    if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errno(error) ?? '')) {
+      throw new AppError('ALREADY_EXISTS', `${place} is there already; move it away, or choose another name`)
+    }
+    throw fromErrno(error, `create ${place}`)
+  }
+}
+
+/** Makes an empty draft, throwing away what an earlier attempt has left. */
+export async function makeDraft(draft: string): Promise<void> {
+  const made = await ignoring(mkdir(draft, { mode: 0o711 }).then(() => true), 'EEXIST')
+  if (made) return
+  await discardDraft(draft)
+  await mkdir(draft, { mode: 0o711 })
+}
+
+/** Thaws, unmounts and removes a draft; gone is success. */
+export async function discardDraft(draft: string, signal?: AbortSignal): Promise<void> {
+  if (!(await lstatOrNothing(draft))) return
+  await releaseMounts(draft)
+  await removeFolder(draft, signal)
+}
+
+async function releaseMounts(draft: string): Promise<void> {
+  const mounts = readMounts().filter((entry) => isWithin(entry.mountpoint, draft))
+  for (const { mountpoint } of mounts.reverse()) {
+    await thaw(mountpoint)
+    await unmount(mountpoint)
+  }
+}
+
+/** Moves a folder out of sight and removes it. After a crash in the middle it is gone from its place, or whole. */
+export async function removeByDraft(layout: Layout, id: string, folder: string, signal: AbortSignal): Promise<void> {
+  const draft = draftOf(layout, id)
+  await discardDraft(draft, signal)
+  await rename(folder, draft)
+  await syncPath(dirname(folder))
+  await removeFolder(draft, signal)
+}
+
+/** Removes a folder with all that is in it: volume, snapshots, leftovers. An empty volume costs no program. */
+async function removeFolder(folder: string, signal?: AbortSignal): Promise<void> {
+  let empty = true
+  for (const name of await readdirOrNothing(folder)) {
+    if (name === 'snapshots') empty = (await removeSnapshots(`${folder}/snapshots`, signal)) && empty
+    else empty = (await removeContent(`${folder}/${name}`, signal)) && empty
+  }
+  if (empty && (await removeEntry(folder))) return
+  await removeTree(folder, signal)
+}
+
+async function removeSnapshots(snapshots: string, signal?: AbortSignal): Promise<boolean> {
+  for (const name of await ignoringNotDirectory(readdirOrNothing(snapshots))) {
+    for (const part of await ignoringNotDirectory(readdirOrNothing(`${snapshots}/${name}`))) {
+      await removeContent(`${snapshots}/${name}/${part}`, signal)
+    }
+    await removeEntry(`${snapshots}/${name}`)
+  }
+  return removeEntry(snapshots)
+}
+
+async function ignoringNotDirectory(names: Promise<string[]>): Promise<string[]> {
+  return (await ignoring(names, 'ENOTDIR')) ?? []
+}
+
+/** Removes a file, a symlink, an empty directory or a subvolume. @returns false for a directory with content */
+export async function removeContent(path: string, signal?: AbortSignal): Promise<boolean> {
+  if (await removeEntry(path)) return true
+  const stats = await lstat(path)
+  if (stats.ino !== subvolumeInode) return false
+  const result = await run('btrfs', ['subvolume', 'delete', path], { signal })
+  return result.exitCode === 0 // Subvolumes made inside it are removed with the tree.
+}
+
+/** Removes a file or a tree, wherever it is, subvolumes included; gone is success. */
+export async function removeWhole(path: string, signal?: AbortSignal): Promise<void> {
+  if (!(await removeContent(path, signal))) await removeTree(path, signal)
+}
+
+/**
+ * Takes what an earlier life has left in tmp: mounts are thawed and undone before this resolves, the rest is removed behind.
+ * @param signal ends the removal, which the next start takes up again
+ * @returns the end of the removal; it never fails
+ */
+export async function emptyDrafts(
+  layout: Layout,
+  log: Log,
+  signal: AbortSignal,
+): Promise<{ readonly removed: Promise<void> }> {
+  const leftovers: string[] = []
+  for (const name of await readdirOrNothing(layout.tmp)) {
+    await releaseMounts(`${layout.tmp}/${name}`)
+    // A new draft of the same id must not meet the old one.
+    const aside = `${layout.tmp}/.leftover-${randomUUID()}`
+    await rename(`${layout.tmp}/${name}`, aside)
+    leftovers.push(aside)
+  }
+  return { removed: removeAll(leftovers, log, signal) }
+}
+
+async function removeAll(paths: readonly string[], log: Log, signal: AbortSignal): Promise<void> {
+  for (const path of paths) {
+    if (signal.aborted) return
+    await removeLeftover(path, signal).catch((error: unknown) => {
+      log.warn({ path, err: error }, 'cannot remove what an earlier run has left')
+    })
+  }
+}
+
+async function removeLeftover(path: string, signal: AbortSignal): Promise<void> {
+  const stats = await lstatOrNothing(path)
+  if (stats?.isDirectory()) await removeFolder(path, signal)
+  else await removeEntry(path)
+}

@@ -1,0 +1,92 @@
+/**
+ * Where everything is below the driver's `path`, and whose it is:
+ *
+ *     volumes/NAME/id             a symlink whose text is the volume's id: made in one step, so it is never half-written
+ *     volumes/NAME/data           the volume: a directory or a btrfs subvolume; absent when a directory was adopted
+ *     volumes/NAME/image          the volume, when it is an image
+ *     volumes/NAME/snapshots/S/   likewise, a snapshot: `id` and `data` or `image`
+ *     trash/NAME~ID/              a discarded volume
+ *     tmp/ID/                     a draft: whatever is being made or removed; nothing in it is anybody's
+ *
+ * Volumes and snapshots are complete or absent: they are built in tmp and renamed into place.
+ */
+
+import { AppError } from '../../src/errors.ts'
+import type { Snapshot, Volume } from '../../src/model.ts'
+import { lstatOrNothing, readlinkOrNothing, realDirectory } from '../../src/system/files.ts'
+
+export interface Layout {
+  readonly base: string
+  readonly volumes: string
+  readonly trash: string
+  readonly tmp: string
+}
+
+/** The layout below `base`, which is absolute and without symlinks. */
+export function layoutOf(base: string): Layout {
+  return { base, volumes: `${base}/volumes`, trash: `${base}/trash`, tmp: `${base}/tmp` }
+}
+
+export function trashFolder(layout: Layout, volume: Volume): string {
+  return `${layout.trash}/${volume.name}~${volume.id}`
+}
+
+/** The id that a folder belongs to; undefined when it is gone, or not a folder of ours. Symlinks are not followed. */
+export async function ownerOf(folder: string): Promise<string | undefined> {
+  const stats = await lstatOrNothing(folder)
+  return stats?.isDirectory() ? readlinkOrNothing(`${folder}/id`) : undefined
+}
+
+/** The volume's folder, in use or in the trash; undefined when it is gone or another's stands there. */
+export async function findVolume(layout: Layout, volume: Volume): Promise<string | undefined> {
+  for (const folder of [`${layout.volumes}/${volume.name}`, trashFolder(layout, volume)]) {
+    if ((await ownerOf(folder)) === volume.id) return folder
+  }
+  return undefined
+}
+
+/** @returns the volume's folder @throws NOT_FOUND when its data is gone */
+export async function volumeFolder(layout: Layout, volume: Volume): Promise<string> {
+  const folder = await findVolume(layout, volume)
+  if (folder) return folder
+  throw new AppError('NOT_FOUND', `the data of volume ${volume.name} is not at ${layout.volumes}/${volume.name} any more`)
+}
+
+/** The snapshot's folder; undefined when it is gone or another's stands there. */
+export async function findSnapshot(layout: Layout, volume: Volume, snapshot: Snapshot): Promise<string | undefined> {
+  const folder = await findVolume(layout, volume)
+  if (!folder) return undefined
+  if (!(await lstatOrNothing(`${folder}/snapshots`))?.isDirectory()) return undefined
+  const place = `${folder}/snapshots/${snapshot.name}`
+  return (await ownerOf(place)) === snapshot.id ? place : undefined
+}
+
+/** @returns the snapshot's folder @throws NOT_FOUND when its data is gone */
+export async function snapshotFolder(layout: Layout, volume: Volume, snapshot: Snapshot): Promise<string> {
+  const folder = await findSnapshot(layout, volume, snapshot)
+  if (folder) return folder
+  throw new AppError('NOT_FOUND', `the data of snapshot ${volume.name}@${snapshot.name} is gone from ${layout.volumes}`)
+}
+
+/** Makes sure that nothing stands at `path`. @throws ALREADY_EXISTS */
+export async function ensureFree(path: string, subject: string): Promise<void> {
+  if (!(await lstatOrNothing(path))) return
+  throw new AppError(
+    'ALREADY_EXISTS',
+    `${path} is there already and is not ${subject}; move it away, or choose another name`,
+  )
+}
+
+/** The data directory in a folder. @throws NOT_FOUND, FAILED_PRECONDITION when it is a symlink or a file */
+export async function dataOf(folder: string): Promise<string> {
+  return realDirectory(folder, 'data')
+}
+
+/** The image in a folder. @throws NOT_FOUND, FAILED_PRECONDITION when it is not a plain file */
+export async function imageOf(folder: string): Promise<string> {
+  const image = `${folder}/image`
+  const stats = await lstatOrNothing(image)
+  if (stats?.isFile()) return image
+  if (!stats) throw new AppError('NOT_FOUND', `${image} is gone`)
+  throw new AppError('FAILED_PRECONDITION', `${image} is not a plain file and is not followed; move it away`)
+}

@@ -1,0 +1,133 @@
+/**
+ * Snapshots: a copy beside the volume, made in the best way that the storage has. A btrfs subvolume and a frozen image are copied
+ * as they are at one instant; a tree of plain files is copied file by file, and says so.
+ */
+
+import { mkdir, realpath, stat } from 'node:fs/promises'
+import type { DriverContext, SnapshotSpec } from '../../src/driver.ts'
+import { AppError } from '../../src/errors.ts'
+import type { Bytes, DriverState, Snapshot, Volume } from '../../src/model.ts'
+import { copyTree } from '../../src/system/copy-tree.ts'
+import { exec } from '../../src/system/exec.ts'
+import { ensureDirectory, syncFileSystem, syncPath } from '../../src/system/files.ts'
+import { copyFrozen } from '../../src/system/freeze.ts'
+import { isAttached } from '../../src/system/loop.ts'
+import { locate, mountAt, mountReadOnly, remountReadOnly, usesOf } from '../../src/system/mount.ts'
+import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
+import { mountImage, unmountTarget, withImage } from './images.ts'
+import { dataOf, ensureFree, findSnapshot, imageOf, ownerOf, snapshotFolder, volumeFolder } from './layout.ts'
+import { type Kind, stateOf } from './options.ts'
+import { kindIn } from './places.ts'
+import type { Storage } from './storage.ts'
+import { treeOf } from './volumes.ts'
+
+/** How long the writers of a mounted image may be kept waiting: a reflink takes milliseconds, a full copy what it takes. */
+const freezeMs = 60_000
+
+/** The same when the writers are paused already. */
+const freezePausedMs = 3_600_000
+
+export interface Taken {
+  readonly state: DriverState
+  readonly atomic: boolean
+  readonly used: Bytes | null
+}
+
+/** As `SnapshotCapability.create`. */
+export async function createSnapshot(
+  storage: Storage,
+  ctx: DriverContext,
+  volume: Volume,
+  snapshot: SnapshotSpec,
+): Promise<Taken> {
+  const { kind } = stateOf(volume)
+  const folder = await volumeFolder(storage.layout, volume)
+  await ensureDirectory(`${folder}/snapshots`, 0o700)
+  const place = `${folder}/snapshots/${snapshot.name}`
+  if ((await ownerOf(place)) !== snapshot.id) {
+    await ensureFree(place, `snapshot ${volume.name}@${snapshot.name}`)
+    await buildFolder(storage.layout, snapshot.id, place, async (draft) => {
+      await takers[kind](storage, ctx, volume, snapshot, draft)
+      ctx.signal.throwIfAborted()
+    })
+  }
+  const used = kind === 'image' && !(await storage.reflink()) ? await allocated(`${place}/image`) : null
+  return { state: { kind }, atomic: kind !== 'directory' || snapshot.frozen, used }
+}
+
+async function allocated(image: string): Promise<Bytes> {
+  return (await stat(image)).blocks * 512
+}
+
+type Taker = (storage: Storage, ctx: DriverContext, volume: Volume, spec: SnapshotSpec, draft: string) => Promise<void>
+
+const takers: Readonly<Record<Kind, Taker>> = {
+  subvolume: async (storage, ctx, volume, _spec, draft) => {
+    const data = await treeOf(storage.layout, volume)
+    await exec('btrfs', ['subvolume', 'snapshot', '-r', data, `${draft}/data`], { signal: ctx.signal })
+  },
+  directory: async (storage, ctx, volume, _spec, draft) => {
+    const data = await treeOf(storage.layout, volume)
+    await mkdir(`${draft}/data`)
+    await copyTree(data, `${draft}/data`, ctx.signal)
+    await syncFileSystem(`${draft}/data`, ctx.signal)
+  },
+  image: async (storage, ctx, volume, spec, draft) => {
+    const image = await imageOf(await volumeFolder(storage.layout, volume))
+    const copy = `${draft}/image`
+    await withImage(image, `${draft}/live`, (live) =>
+      copyFrozen(live, image, copy, spec.frozen ? freezePausedMs : freezeMs, ctx.signal),
+    )
+    // XFS leaves its log to be replayed even when frozen; mounting the copy once does that and shows that it is sound.
+    await withImage(copy, `${draft}/live`, async () => {})
+    await syncPath(copy)
+  },
+}
+
+/** As `SnapshotCapability.delete`. @throws IN_USE when the snapshot is mounted on this host */
+export async function deleteSnapshot(storage: Storage, ctx: DriverContext, volume: Volume, snapshot: Snapshot) {
+  const { layout } = storage
+  await discardDraft(draftOf(layout, snapshot.id), ctx.signal)
+  const folder = await findSnapshot(layout, volume, snapshot)
+  if (!folder) return
+  if (await isSnapshotUsed(folder)) {
+    throw new AppError('IN_USE', `snapshot ${volume.name}@${snapshot.name} is mounted; unmount it first`)
+  }
+  await removeByDraft(layout, snapshot.id, folder, ctx.signal)
+}
+
+async function isSnapshotUsed(folder: string): Promise<boolean> {
+  const kind = await kindIn(folder)
+  if (kind === 'image') return isAttached(`${folder}/image`)
+  return kind !== undefined && (await usesOf(await dataOf(folder), [])).length > 0
+}
+
+/** As `SnapshotCapability.mount`: trees by a read-only bind mount, images by a read-only loop device. */
+export async function mountSnapshot(
+  storage: Storage,
+  ctx: DriverContext,
+  volume: Volume,
+  snapshot: Snapshot,
+  target: string,
+): Promise<void> {
+  const folder = await snapshotFolder(storage.layout, volume, snapshot)
+  if ((await kindIn(folder)) === 'image') await mountImage(await imageOf(folder), target, 'snapshot', ctx.signal)
+  else await mountTree(await dataOf(folder), target, ctx.signal)
+}
+
+async function mountTree(data: string, target: string, signal: AbortSignal): Promise<void> {
+  await mkdir(target, { recursive: true, mode: 0o711 })
+  const place = await realpath(target)
+  const entry = mountAt(place)
+  if (!entry) return mountReadOnly(data, place, signal)
+  const source = locate(data)
+  if (entry.device !== source.device || entry.root !== source.root) {
+    throw new AppError('FAILED_PRECONDITION', `${entry.source} is mounted at ${target}, not ${data}; unmount it`)
+  }
+  if (!entry.options.includes('ro')) await remountReadOnly(place, signal)
+}
+
+/** As `SnapshotCapability.unmount`. */
+export async function unmountSnapshot(ctx: DriverContext, target: string): Promise<void> {
+  await unmountTarget(target, ctx.signal)
+}

@@ -1,0 +1,139 @@
+/**
+ * The vfs driver: volumes in a file system that is there already, as directories, btrfs subvolumes or images (see layout.ts).
+ * This file only puts its parts together; it needs nothing but the storage itself to find everything again.
+ */
+
+import { mkdir, realpath } from 'node:fs/promises'
+import { isAbsolute, join } from 'node:path'
+import type { Driver, DriverContext, DriverEnvironment, DriverModule, OptionHelp } from '../../src/driver.ts'
+import { AppError, fromErrno } from '../../src/errors.ts'
+import type { Volume } from '../../src/model.ts'
+import { ensureDirectory } from '../../src/system/files.ts'
+import { type FileLock, lockPath } from '../../src/system/lock-file.ts'
+import { type Adoptions, adoptionsOf } from './adoptions.ts'
+import { checkStorage, describeStorage } from './check.ts'
+import { createClone, revertVolume } from './copies.ts'
+import { emptyDrafts } from './drafts.ts'
+import { layoutOf } from './layout.ts'
+import { type ImageFileSystem, parseFileSystem, volumeOptions } from './options.ts'
+import { createSnapshot, deleteSnapshot, mountSnapshot, unmountSnapshot } from './snapshots.ts'
+import { openStorage, type Storage } from './storage.ts'
+import { discardVolume, restoreVolume } from './trash.ts'
+import {
+  createVolume,
+  deleteVolume,
+  mountpointOf,
+  mountVolume,
+  resizeVolume,
+  trimVolume,
+  unmountVolume,
+  usageOf,
+} from './volumes.ts'
+
+const settings: Readonly<Record<string, OptionHelp>> = {
+  path: { description: 'directory that holds the volumes; default ROOT/vfs', example: '/srv/volumes' },
+  fs: { description: 'file system of volumes that are images, ext4 or xfs; default ext4', example: 'xfs' },
+}
+
+/** The module that `drivers/index.ts` loads. */
+export const vfs: DriverModule = {
+  name: 'vfs',
+  summary: 'directories, btrfs subvolumes and thin images in a local file system',
+  settings,
+  create: (given, environment) => createDriver(parseSettings(given, environment)),
+}
+
+interface Settings {
+  readonly path: string
+  readonly fs: ImageFileSystem
+}
+
+function parseSettings(given: Readonly<Record<string, string>>, { root }: DriverEnvironment): Settings {
+  const path = given.path ?? join(root, 'vfs')
+  if (!isAbsolute(path)) throw new AppError('INVALID_ARGUMENT', `vfs.path '${path}' is not absolute; begin it with /`)
+  return { path, fs: parseFileSystem('vfs.fs', given.fs ?? 'ext4') }
+}
+
+/** What the driver has between `start` and `stop`. */
+interface Opened {
+  readonly storage: Storage
+  readonly adoptions: Adoptions
+  readonly lock: FileLock
+  /** Ends when what an earlier run has left is removed. */
+  readonly leftovers: Promise<void>
+  readonly closing: AbortController
+}
+
+async function open(given: Settings, ctx: DriverContext, known: readonly Volume[]): Promise<Opened> {
+  const layout = layoutOf(await makeBase(given.path))
+  const lock = await lockPath(layout.base, "the vfs driver's storage")
+  const closing = new AbortController()
+  try {
+    await ensureDirectory(layout.volumes, 0o711) // With user namespaces containers reach their volume through it.
+    await ensureDirectory(layout.trash, 0o700)
+    await ensureDirectory(layout.tmp, 0o700)
+    const { removed } = await emptyDrafts(layout, ctx.log, closing.signal)
+    return { storage: openStorage(layout, given.fs), adoptions: adoptionsOf(known), lock, leftovers: removed, closing }
+  } catch (error) {
+    lock.release()
+    throw fromErrno(error, `open the vfs driver's storage ${layout.base}`)
+  }
+}
+
+/** @returns the directory, symlinks that lead to it resolved */
+async function makeBase(path: string): Promise<string> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o711 })
+    return await realpath(path)
+  } catch (error) {
+    throw fromErrno(error, `open the vfs driver's storage ${path}`)
+  }
+}
+
+function createDriver(given: Settings): Driver {
+  let opened: Opened | undefined
+  const now = (): Opened => {
+    if (opened) return opened
+    throw new AppError('UNAVAILABLE', 'the vfs driver is not started yet; try again in a moment')
+  }
+  const storage = (): Storage => now().storage
+  const layout = () => storage().layout
+  return {
+    name: 'vfs',
+    scope: 'local',
+    volumeOptions,
+    start: async (ctx, known) => {
+      opened ??= await open(given, ctx, known)
+    },
+    stop: async () => {
+      const last = opened
+      opened = undefined
+      last?.closing.abort()
+      await last?.leftovers
+      last?.lock.release()
+    },
+    describe: () => describeStorage(storage()),
+    check: (_ctx, known) => checkStorage(storage(), known),
+    createVolume: (ctx, spec) => createVolume(storage(), now().adoptions, ctx, spec),
+    deleteVolume: (ctx, volume) => deleteVolume(storage(), now().adoptions, ctx, volume),
+    mountpoint: (volume, target) => mountpointOf(layout(), volume, target),
+    mount: (ctx, volume, target) => mountVolume(layout(), ctx, volume, target),
+    unmount: (ctx, volume, target) => unmountVolume(ctx, volume, target),
+    usage: (ctx, volume, exact) => usageOf(layout(), ctx, volume, exact),
+    trash: {
+      discard: (_ctx, volume) => discardVolume(layout(), now().adoptions, volume),
+      restore: (_ctx, volume, name) => restoreVolume(layout(), now().adoptions, volume, name),
+    },
+    snapshots: {
+      create: (ctx, volume, snapshot) => createSnapshot(storage(), ctx, volume, snapshot),
+      delete: (ctx, volume, snapshot) => deleteSnapshot(storage(), ctx, volume, snapshot),
+      mountpoint: (_volume, _snapshot, target) => target,
+      mount: (ctx, volume, snapshot, target) => mountSnapshot(storage(), ctx, volume, snapshot, target),
+      unmount: (ctx, _volume, _snapshot, target) => unmountSnapshot(ctx, target),
+    },
+    clone: { create: (ctx, spec, source, snapshot) => createClone(storage(), ctx, spec, source, snapshot) },
+    revert: { revert: (ctx, volume, snapshot) => revertVolume(storage(), ctx, volume, snapshot) },
+    resize: { resize: (ctx, volume, size) => resizeVolume(storage(), ctx, volume, size) },
+    trim: { trim: (ctx, volume) => trimVolume(layout(), ctx, volume) },
+  }
+}
