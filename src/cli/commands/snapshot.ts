@@ -1,0 +1,144 @@
+/** `holdfast snapshot`. A snapshot is named VOLUME@NAME in every place. */
+
+import path from 'node:path'
+import type { SnapshotView } from '../../server/schemas.ts'
+import { formatSize, parseSnapshotRef } from '../../units.ts'
+import { api } from '../client.ts'
+import { command, type Noun } from '../command.ts'
+import { removeEach, showEach } from '../each.ts'
+import { longCall } from '../long-call.ts'
+import { formatAge, formatFields, formatMap, formatTable, printable } from '../output.ts'
+import { parseLabels } from '../pairs.ts'
+
+const refArgument = { name: 'VOLUME@SNAPSHOT', complete: 'snapshot' } as const
+
+/** @throws INVALID_ARGUMENT when it is no VOLUME@NAME */
+function url(ref: string): string {
+  const { volume, snapshot } = parseSnapshotRef(ref)
+  return api`/v1/volumes/${volume}/snapshots/${snapshot}`
+}
+
+function sizeOf(bytes: number | null): string {
+  return bytes === null ? '-' : formatSize(bytes)
+}
+
+function row({ volume, name, size, used, atomic, mountpoint, createdAt }: SnapshotView): string[] {
+  return [`${volume}@${name}`, sizeOf(size), sizeOf(used), atomic ? 'yes' : 'no', mountpoint ?? '-', formatAge(createdAt)]
+}
+
+function show({ volume, name, createdAt, size, used, labels, atomic, mountpoint }: SnapshotView): string {
+  return formatFields([
+    ['name', `${volume}@${name}`],
+    ['created', createdAt],
+    ['size', sizeOf(size)],
+    ['used', sizeOf(used)],
+    ['atomic', atomic ? 'yes' : 'no: copied while the volume could be written to'],
+    ['labels', formatMap(labels)],
+    ['mountpoint', mountpoint ?? '-'],
+  ])
+}
+
+const create = command({
+  summary: 'take a snapshot of a volume',
+  args: [{ name: 'VOLUME', complete: 'volume' }],
+  options: {
+    name: { type: 'string', placeholder: 'NAME', help: 'its name (default: auto- and the time, auto-20261123-100000)' },
+    label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
+    pause: { type: 'boolean', help: 'pause the containers that use the volume while it is taken' },
+  },
+  async run({ args: [volume], options: { name, label, pause }, client, output }) {
+    const body = { ...(name === undefined ? {} : { name }), labels: parseLabels(label), pause: pause ?? false }
+    const made = await longCall<SnapshotView>({ client, output }, 'POST', api`/v1/volumes/${volume}/snapshots`, body)
+    output.result(made, () => `${made.volume}@${made.name}`)
+    return 0
+  },
+})
+
+const ls = command({
+  summary: 'list snapshots, of all volumes or of one',
+  args: [{ name: 'VOLUME', optional: true, complete: 'volume' }],
+  options: {},
+  async run({ args: [volume], client, output }) {
+    const snapshots = await client.request<SnapshotView[]>('GET', volume === undefined ? '/v1/snapshots' : api`/v1/snapshots?volume=${volume}`)
+    output.result(snapshots, () => formatTable(['SNAPSHOT', 'SIZE', 'USED', 'ATOMIC', 'MOUNTPOINT', 'CREATED'], snapshots.map(row)))
+    return 0
+  },
+})
+
+const inspect = command({
+  summary: 'show everything about snapshots',
+  args: [{ ...refArgument, variadic: true }],
+  options: {},
+  run: ({ args: [refs], client, output }) =>
+    showEach(refs, output, async (ref) => await client.request<SnapshotView>('GET', url(ref)), show),
+})
+
+const rm = command({
+  summary: 'remove snapshots for good',
+  args: [{ ...refArgument, variadic: true }],
+  options: {},
+  run: ({ args: [refs], client, output }) =>
+    removeEach(refs, output, async (ref) => {
+      await longCall({ client, output }, 'DELETE', url(ref))
+      return [ref]
+    }),
+})
+
+const revert = command({
+  summary: 'make the volume what it was at the snapshot',
+  description: 'What was written since is lost; the snapshots stay. The volume must not be in use.',
+  args: [refArgument],
+  options: {},
+  async run({ args: [ref], client, output }) {
+    await longCall({ client, output }, 'POST', `${url(ref)}/revert`, {})
+    output.result(parseSnapshotRef(ref), () => ref)
+    return 0
+  },
+})
+
+const mount = command({
+  summary: 'mount a snapshot read-only and print where',
+  args: [refArgument],
+  options: { at: { type: 'string', placeholder: 'DIR', help: 'a directory to mount it on' } },
+  async run({ args: [ref], options: { at }, client, output }) {
+    const body = at === undefined ? {} : { at: path.resolve(at) }
+    const mounted = await longCall<{ mountpoint: string }>({ client, output }, 'POST', `${url(ref)}/mount`, body)
+    output.result(mounted, () => mounted.mountpoint)
+    return 0
+  },
+})
+
+const umount = command({
+  summary: 'unmount a snapshot',
+  args: [refArgument],
+  options: {},
+  async run({ args: [ref], client, output }) {
+    await longCall({ client, output }, 'POST', `${url(ref)}/umount`, {})
+    output.result(parseSnapshotRef(ref), () => ref)
+    return 0
+  },
+})
+
+interface Change {
+  readonly path: string
+  readonly change: 'added' | 'removed' | 'modified'
+}
+
+const marks = { added: 'A', removed: 'D', modified: 'M' } as const
+
+const diff = command({
+  summary: 'list the files that differ from one snapshot to another',
+  description: 'A is added, D is removed, M is modified.',
+  args: [
+    { name: 'FROM', complete: 'snapshot' },
+    { name: 'TO', complete: 'snapshot' },
+  ],
+  options: {},
+  async run({ args: [from, to], client, output }) {
+    const changes = await longCall<Change[]>({ client, output }, 'POST', '/v1/snapshots/diff', { from, to })
+    output.result(changes, () => changes.map(({ path: file, change }) => `${marks[change]} ${printable(file)}`).join('\n'))
+    return 0
+  },
+})
+
+export const snapshot: Noun = { verbs: { create, ls, inspect, rm, revert, mount, umount, diff } }

@@ -1,0 +1,213 @@
+/** `holdfast volume`. */
+
+import path from 'node:path'
+import { AppError } from '../../errors.ts'
+import { addCreateOption, parseCreateOptions } from '../../server/create-options.ts'
+import type { CreateVolumeRequest, VolumeView } from '../../server/schemas.ts'
+import { formatSize } from '../../units.ts'
+import { api } from '../client.ts'
+import { command, type Noun } from '../command.ts'
+import { removeEach, showEach } from '../each.ts'
+import { longCall } from '../long-call.ts'
+import { formatAge, formatFields, formatMap, formatTable } from '../output.ts'
+import { parseLabels, parsePair } from '../pairs.ts'
+import { suggest } from '../suggest.ts'
+
+const nameArgument = { name: 'NAME', complete: 'volume' } as const
+
+function sizeOf(bytes: number | null): string {
+  return bytes === null ? '-' : formatSize(bytes)
+}
+
+interface CreateOptions {
+  readonly driver?: string
+  readonly size?: string
+  readonly option?: readonly string[]
+  readonly label?: readonly string[]
+  readonly 'from-snapshot'?: string
+}
+
+/** Flags and `-o` say the same things: together they are what Docker's `-o` alone says. */
+function createRequest(name: string, { option = [], label, ...flags }: CreateOptions): CreateVolumeRequest {
+  const opts = new Map<string, string>()
+  for (const key of ['driver', 'size', 'from-snapshot'] as const) {
+    const value = flags[key]
+    if (value !== undefined) addCreateOption(opts, key, value)
+  }
+  for (const [key, value] of Object.entries(parseLabels(label))) addCreateOption(opts, `label.${key}`, value)
+  for (const text of option) addCreateOption(opts, ...parsePair('-o', text))
+  return parseCreateOptions(name, Object.fromEntries(opts))
+}
+
+const create = command({
+  summary: 'make a volume',
+  description: 'Made again with the same options, a volume is left as it is.',
+  args: [{ name: 'NAME' }],
+  options: {
+    driver: { type: 'string', placeholder: 'DRIVER', complete: 'driver', help: "the driver (default: the daemon's)" },
+    size: { type: 'string', placeholder: 'SIZE', help: 'the most it can hold, such as 10G (default: no limit)' },
+    option: {
+      type: 'string',
+      short: 'o',
+      multiple: true,
+      placeholder: 'KEY=VALUE',
+      help: "as docker volume create -o: driver, size, on-remove, from-snapshot, label.K or one of the driver's own",
+    },
+    label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
+    'from-snapshot': { type: 'string', placeholder: 'VOLUME@SNAPSHOT', complete: 'snapshot', help: 'begin as a clone of it' },
+  },
+  async run({ args: [name], options, client, output }) {
+    const volume = await longCall<VolumeView>({ client, output }, 'POST', '/v1/volumes', createRequest(name, options))
+    output.result(volume, () => volume.name)
+    return 0
+  },
+})
+
+/** The filters of `volume ls`, in the admin API's words. */
+const filterKeys = ['driver', 'label', 'name', 'dangling']
+
+/** @returns the query, with its question mark @throws INVALID_ARGUMENT for an unknown filter */
+async function filterQuery(filters: readonly string[] = []): Promise<string> {
+  const query = new URLSearchParams()
+  for (const filter of filters) {
+    const [key, value] = parsePair('--filter', filter)
+    if (!filterKeys.includes(key)) {
+      throw new AppError('INVALID_ARGUMENT', `unknown filter '${key}'${await suggest(key, filterKeys)}`)
+    }
+    if (key !== 'label' && query.has(key)) throw new AppError('INVALID_ARGUMENT', `filter '${key}' is given twice; give it once`)
+    query.append(key, value)
+  }
+  return query.size > 0 ? `?${query}` : ''
+}
+
+const headings = ['NAME', 'DRIVER', 'SIZE', 'USED', 'STATUS', 'MOUNTS', 'CREATED']
+
+function row({ name, driver, size, used, status, mounts, createdAt }: VolumeView): string[] {
+  return [name, driver, sizeOf(size), sizeOf(used), status, String(mounts.length), formatAge(createdAt)]
+}
+
+const ls = command({
+  summary: 'list volumes',
+  args: [],
+  options: {
+    filter: {
+      type: 'string',
+      multiple: true,
+      placeholder: 'KEY=VALUE',
+      complete: 'filter',
+      help: 'driver=D, label=K[=V], name=GLOB or dangling=true; may be repeated, all must hold',
+    },
+  },
+  async run({ options, client, output }) {
+    const query = options.filter ? await filterQuery(options.filter) : ''
+    const volumes = await client.request<VolumeView[]>('GET', `/v1/volumes${query}`)
+    output.result(volumes, () => formatTable(headings, volumes.map(row)))
+    return 0
+  },
+})
+
+function show(volume: VolumeView): string {
+  const { name, driver, scope, createdAt, status, statusDetail, size, used, mountpoint, mounts, onRemove, origin } = volume
+  return formatFields([
+    ['name', name],
+    ['driver', `${driver} (${scope})`],
+    ['created', createdAt],
+    ['status', statusDetail === undefined ? status : `${status}: ${statusDetail}`],
+    ['size', sizeOf(size)],
+    ['used', sizeOf(used)],
+    ['mountpoint', mountpoint ?? '-'],
+    ['mounts', mounts.map(({ id, since, stale }) => `${id} since ${since}${stale ? ' (stale)' : ''}`).join(', ') || '-'],
+    ['labels', formatMap(volume.labels)],
+    ['options', formatMap(volume.options)],
+    ['on remove', onRemove],
+    ['origin', origin ?? '-'],
+    ['snapshots', volume.snapshots.map((snapshot) => `${name}@${snapshot.name}`).join(', ') || '-'],
+    ['last backup', volume.lastBackup?.url ?? '-'],
+  ])
+}
+
+const inspect = command({
+  summary: 'show everything about volumes',
+  args: [{ ...nameArgument, variadic: true }],
+  options: {},
+  run: ({ args: [names], client, output }) =>
+    showEach(names, output, (name) => client.request<VolumeView>('GET', api`/v1/volumes/${name}`), show),
+})
+
+const rm = command({
+  summary: 'remove volumes: into the trash, unless they were made with another on-remove',
+  args: [{ ...nameArgument, variadic: true }],
+  options: { purge: { type: 'boolean', help: 'at once and for good' } },
+  run: ({ args: [names], options: { purge }, client, output }) =>
+    removeEach(names, output, async (name) => {
+      await longCall({ client, output }, 'DELETE', `${api`/v1/volumes/${name}`}${purge ? '?purge=true' : ''}`)
+      return [name]
+    }),
+})
+
+const resize = command({
+  summary: 'change the size limit of a volume',
+  args: [nameArgument, { name: 'SIZE' }],
+  options: {},
+  async run({ args: [name, size], client, output }) {
+    const volume = await longCall<VolumeView>({ client, output }, 'POST', api`/v1/volumes/${name}/resize`, { size })
+    output.result(volume, () => volume.name)
+    return 0
+  },
+})
+
+const mount = command({
+  summary: 'mount a volume on this host and print where',
+  description: "It counts as a mount with the id 'cli', until holdfast volume umount.",
+  args: [nameArgument],
+  options: { at: { type: 'string', placeholder: 'DIR', help: 'a directory to mount it on' } },
+  async run({ args: [name], options: { at }, client, output }) {
+    const body = at === undefined ? {} : { at: path.resolve(at) }
+    const mounted = await longCall<{ mountpoint: string }>({ client, output }, 'POST', api`/v1/volumes/${name}/mount`, body)
+    output.result(mounted, () => mounted.mountpoint)
+    return 0
+  },
+})
+
+const umount = command({
+  summary: 'take a mount of holdfast volume mount back',
+  args: [nameArgument],
+  options: {},
+  async run({ args: [name], client, output }) {
+    await longCall({ client, output }, 'POST', api`/v1/volumes/${name}/umount`, {})
+    output.result({ name }, () => name)
+    return 0
+  },
+})
+
+interface Usage {
+  readonly name: string
+  readonly used: number | null
+  readonly size: number | null
+}
+
+const namesArgument = { ...nameArgument, variadic: true, optional: true } as const
+
+const usage = command({
+  summary: 'show what volumes use exactly; may walk all their data',
+  args: [namesArgument],
+  options: {},
+  async run({ args: [names], client, output }) {
+    const used = await client.request<Usage[]>('POST', '/v1/volumes/usage', { body: { names } })
+    output.result(used, () => formatTable(['NAME', 'USED', 'SIZE'], used.map((one) => [one.name, sizeOf(one.used), sizeOf(one.size)])))
+    return 0
+  },
+})
+
+const trim = command({
+  summary: 'give room that volumes do not use back to the storage',
+  args: [namesArgument],
+  options: {},
+  async run({ args: [names], client, output }) {
+    const trimmed = await client.request<{ name: string; trimmed: number }[]>('POST', '/v1/volumes/trim', { body: { names } })
+    output.result(trimmed, () => formatTable(['NAME', 'TRIMMED'], trimmed.map((one) => [one.name, formatSize(one.trimmed)])))
+    return 0
+  },
+})
+
+export const volume: Noun = { verbs: { create, ls, inspect, rm, resize, mount, umount, usage, trim } }

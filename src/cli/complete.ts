@@ -1,0 +1,100 @@
+/**
+ * What may come next on a command line, for the shells: nouns, verbs and options from the commands' own data, names from the
+ * daemon. A daemon that does not answer is no error here: there are just no names.
+ */
+
+import type { OperationView, SnapshotView, TrashView, VolumeView, InfoView } from '../server/schemas.ts'
+import { Client, socketOf } from './client.ts'
+import { type Command, type Completion, globalOptions, type Noun, type OptionSpec, type OptionSpecs } from './command.ts'
+import { nouns } from './nouns.ts'
+import { commandWords, tokenize } from './parse.ts'
+
+/** The shells that `holdfast completion` knows. */
+export const shells: readonly string[] = ['bash', 'zsh', 'fish']
+
+/** A key press waits no longer for names. */
+const answerWithinMs = 1000
+
+/**
+ * @param words what stands after `holdfast` up to the cursor; the last one is begun, or empty
+ * @returns whole words that may stand in its place; one that ends in `=` wants more
+ */
+export async function candidates(words: readonly string[], env: NodeJS.ProcessEnv): Promise<string[]> {
+  const [before, begun] = [words.slice(0, -1), words.at(-1) ?? '']
+  const client = new Client(socketOf(globalValues(before), env))
+  const all = await possible(before, begun, client)
+  return all.filter((word) => word.startsWith(begun))
+}
+
+function globalValues(words: readonly string[]): Record<string, unknown> {
+  const options = tokenize(words, globalOptions).filter((token) => token.kind === 'option')
+  return Object.fromEntries(options.map(({ name, value }) => [name, value]))
+}
+
+async function possible(before: readonly string[], begun: string, client: Client): Promise<string[]> {
+  const { words: [first], rest } = commandWords(before, 1)
+  if (first === undefined) return begun.startsWith('-') ? optionNames(globalOptions) : [...Object.keys(nouns), 'help']
+  if (first === 'help') return await helpWords(rest)
+  const noun = await load(first)
+  if (!noun) return []
+  if ('run' in noun) return await forCommand(noun, rest, begun, client)
+  const { words: [verb], rest: left } = commandWords(rest, 1)
+  if (verb === undefined) return begun.startsWith('-') ? optionNames(globalOptions) : Object.keys(noun.verbs)
+  const command = Object.hasOwn(noun.verbs, verb) ? noun.verbs[verb] : undefined
+  return command ? await forCommand(command, left, begun, client) : []
+}
+
+async function load(name: string): Promise<Noun | Command | undefined> {
+  return Object.hasOwn(nouns, name) ? await nouns[name]?.load() : undefined
+}
+
+async function helpWords([first, second]: readonly string[]): Promise<string[]> {
+  if (first === undefined) return Object.keys(nouns)
+  const noun = second === undefined ? await load(first) : undefined
+  return noun && 'verbs' in noun ? Object.keys(noun.verbs) : []
+}
+
+function optionNames(options: OptionSpecs): string[] {
+  return Object.keys(options).map((name) => `--${name}`)
+}
+
+async function forCommand({ args, options }: Command, before: readonly string[], begun: string, client: Client): Promise<string[]> {
+  const specs: OptionSpecs = { ...globalOptions, ...options }
+  const pending = takesValue(before.at(-1), specs)
+  if (pending) return await names(pending.complete, client)
+  const inline = /^(--[^=]+)=/.exec(begun)
+  if (inline) return (await names(takesValue(inline[1], specs)?.complete, client)).map((name) => `${inline[1]}=${name}`)
+  if (begun.startsWith('-')) return optionNames(specs)
+  const place = tokenize(before, specs).filter((token) => token.kind === 'positional').length
+  const spec = args[place] ?? (args.at(-1)?.variadic ? args.at(-1) : undefined)
+  return await names(spec?.complete, client)
+}
+
+/** The option that a word names, when its value must follow. */
+function takesValue(word: string | undefined, specs: OptionSpecs): OptionSpec | undefined {
+  const found = Object.entries(specs).find(([name, { short }]) => word === `--${name}` || (short && word === `-${short}`))
+  return found?.[1].type === 'string' ? found[1] : undefined
+}
+
+async function names(kind: Completion | undefined, client: Client): Promise<string[]> {
+  if (kind === undefined) return []
+  if (kind === 'shell') return [...shells]
+  if (kind === 'filter') return ['driver=', 'label=', 'name=', 'dangling=true']
+  try {
+    return await askNames[kind](client)
+  } catch {
+    return []
+  }
+}
+
+function get<T>(client: Client, path: string): Promise<T> {
+  return client.request<T>('GET', path, { signal: AbortSignal.timeout(answerWithinMs) })
+}
+
+const askNames: Readonly<Record<Exclude<Completion, 'shell' | 'filter'>, (client: Client) => Promise<string[]>>> = {
+  volume: async (client) => (await get<VolumeView[]>(client, '/v1/volumes')).map(({ name }) => name),
+  snapshot: async (client) => (await get<SnapshotView[]>(client, '/v1/snapshots')).map(({ volume, name }) => `${volume}@${name}`),
+  trash: async (client) => (await get<TrashView[]>(client, '/v1/trash')).flatMap(({ name, id }) => [name, id]),
+  operation: async (client) => (await get<OperationView[]>(client, '/v1/operations')).map(({ id }) => id),
+  driver: async (client) => (await get<InfoView>(client, '/v1/info')).drivers.map(({ name }) => name),
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+/**
+ * The program `holdfast`: finds the command, parses its line, runs it and turns what it throws into a message and an exit
+ * code. It loads the module of the one noun that is asked for and nothing that is not needed: most commands take hardly longer
+ * than Node's own start.
+ */
+
+import { AppError, errorTable, toAppError } from '../errors.ts'
+import { Client, socketOf } from './client.ts'
+import { type Command, globalOptions, type Noun } from './command.ts'
+import { nouns } from './nouns.ts'
+import { Output, processStreams, type Streams } from './output.ts'
+import { commandWords, parse } from './parse.ts'
+import { suggest } from './suggest.ts'
+
+/** A command that was found, with the words that are left for it; or a text of help. */
+type Found = { readonly path: string; readonly command: Command; readonly rest: readonly string[] } | { readonly help: string }
+
+/** @returns the exit code; nothing is thrown */
+export async function run(argv: readonly string[], env: NodeJS.ProcessEnv, streams: Streams): Promise<number> {
+  const end = argv.indexOf('--')
+  const flags = end < 0 ? argv : argv.slice(0, end)
+  const output = new Output(streams, { json: flags.includes('--json'), quiet: flags.includes('--quiet') })
+  try {
+    if (argv[0] === '__complete') return await complete(argv.slice(1), env, output)
+    return await dispatch(argv, env, output)
+  } catch (thrown) {
+    const error = toAppError(thrown)
+    output.error(error)
+    return errorTable[error.code].exit
+  }
+}
+
+async function dispatch(argv: readonly string[], env: NodeJS.ProcessEnv, output: Output): Promise<number> {
+  const found = await find(argv)
+  if ('help' in found) return print(output, found.help)
+  const { args, options } = await parse(found.path, found.command, found.rest)
+  if (options['help']) return print(output, (await import('./help.ts')).commandHelp(found.path, found.command))
+  return await found.command.run({ args, options, client: new Client(socketOf(options, env)), output })
+}
+
+async function complete(words: readonly string[], env: NodeJS.ProcessEnv, output: Output): Promise<number> {
+  const { candidates } = await import('./complete.ts')
+  output.raw((await candidates(words, env)).map((candidate) => `${candidate}\n`).join(''))
+  return 0
+}
+
+async function find(argv: readonly string[]): Promise<Found> {
+  const { words: [first], rest } = commandWords(argv, 1)
+  if (first === 'help') return await findHelp(commandWords(rest, 2).words)
+  if (first === undefined) return await findNothing(rest)
+  const noun = await findNoun(first)
+  if ('run' in noun) return { path: first, command: noun, rest }
+  const { words: [verb], rest: left } = commandWords(rest, 1)
+  if (verb === undefined) return await findHelp([first])
+  return { path: `${first} ${verb}`, command: await findVerb(first, noun, verb), rest: left }
+}
+
+/** No command at all: help, unless an option is wrong. */
+async function findNothing(rest: readonly string[]): Promise<Found> {
+  await parse('holdfast', { summary: '', args: [], options: globalOptions, run: async () => 0 }, rest)
+  return { help: (await import('./help.ts')).programHelp() }
+}
+
+async function findHelp([first, verb]: readonly string[]): Promise<Found> {
+  const { commandHelp, nounHelp, programHelp } = await import('./help.ts')
+  if (first === undefined) return { help: programHelp() }
+  const noun = await findNoun(first)
+  if ('run' in noun) return { help: commandHelp(first, noun) }
+  if (verb === undefined) return { help: nounHelp(first, nouns[first]?.summary ?? '', noun) }
+  return { help: commandHelp(`${first} ${verb}`, await findVerb(first, noun, verb)) }
+}
+
+async function findNoun(name: string): Promise<Noun | Command> {
+  const entry = Object.hasOwn(nouns, name) ? nouns[name] : undefined
+  if (entry) return await entry.load()
+  throw new AppError('INVALID_ARGUMENT', `unknown command '${name}'${await suggest(name, [...Object.keys(nouns), 'help'])}`)
+}
+
+async function findVerb(noun: string, { verbs }: Noun, name: string): Promise<Command> {
+  const command = Object.hasOwn(verbs, name) ? verbs[name] : undefined
+  if (command) return command
+  throw new AppError('INVALID_ARGUMENT', `unknown command '${noun} ${name}'${await suggest(name, Object.keys(verbs))}`)
+}
+
+function print(output: Output, help: string): number {
+  output.result({ help }, () => help)
+  return 0
+}
+
+if (import.meta.main) process.exitCode = await run(process.argv.slice(2), process.env, processStreams)
