@@ -44,7 +44,8 @@ export async function createClone(
     throw new AppError('INVALID_ARGUMENT', `volume ${spec.name} cannot both adopt a directory and begin as a snapshot`)
   }
   const source = await sourceOf(storage, volume, snapshot)
-  const plan = source.kind === 'image' ? await planImage(source, spec, options) : await planVolume(storage, spec, options)
+  const plan =
+    source.kind === 'image' ? await planImage(source, spec, options) : await planVolume(storage, spec, options)
   const place = `${storage.layout.volumes}/${spec.name}`
   if ((await ownerOf(place)) === spec.id) return plannedState(plan)
   await ensureFree(place, `volume ${spec.name}`)
@@ -77,7 +78,13 @@ async function planImage(source: Source, spec: VolumeSpec, options: VfsOptions):
 }
 
 /** Fills a draft with the content of a snapshot, kept as planned. */
-async function copyInto(storage: Storage, ctx: DriverContext, source: Source, draft: string, plan: Plan): Promise<void> {
+async function copyInto(
+  storage: Storage,
+  ctx: DriverContext,
+  source: Source,
+  draft: string,
+  plan: Plan,
+): Promise<void> {
   if (source.kind === 'image' && plan.kind === 'image') return copyImage(ctx, source, draft, plan.size)
   const from = await dataOf(source.folder)
   if (source.kind === 'subvolume' && plan.kind === 'subvolume') {

@@ -9,7 +9,14 @@ import { dirname } from 'node:path'
 import type { Log } from '../../src/driver.ts'
 import { AppError, errno, fromErrno } from '../../src/errors.ts'
 import { run } from '../../src/system/exec.ts'
-import { ignoring, lstatOrNothing, readdirOrNothing, removeEntry, removeTree, syncPath } from '../../src/system/files.ts'
+import {
+  ignoring,
+  lstatOrNothing,
+  readdirOrNothing,
+  removeEntry,
+  removeTree,
+  syncPath,
+} from '../../src/system/files.ts'
 import { thaw } from '../../src/system/freeze.ts'
 import { isWithin, readMounts, unmount } from '../../src/system/mount.ts'
 import type { Layout } from './layout.ts'
@@ -51,7 +58,10 @@ export async function buildFolder<T>(
 
 /** Makes an empty draft, throwing away what an earlier attempt has left. */
 export async function makeDraft(draft: string): Promise<void> {
-  const made = await ignoring(mkdir(draft, { mode: 0o711 }).then(() => true), 'EEXIST')
+  const made = await ignoring(
+    mkdir(draft, { mode: 0o711 }).then(() => true),
+    'EEXIST',
+  )
   if (made) return
   await discardDraft(draft)
   await mkdir(draft, { mode: 0o711 })

@@ -5,14 +5,15 @@
  * magic numbers in ext4's and XFS' super blocks.
  */
 
-import { chmod, chown, mkdir, open, realpath, rmdir, stat, truncate } from 'node:fs/promises'
+import { chmod, chown, mkdir, open, readFile, realpath, rmdir, stat, truncate } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Mutex } from 'async-mutex'
 import type { Usage } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Bytes } from '../../src/model.ts'
-import { exec } from '../../src/system/exec.ts'
+import { exec, run, toolError } from '../../src/system/exec.ts'
 import { ignoring } from '../../src/system/files.ts'
-import { isMountOf, loopDeviceOf, refreshLoop } from '../../src/system/loop.ts'
+import { isAttached, isMountOf, loopDeviceOf, refreshLoop } from '../../src/system/loop.ts'
 import { mount, mountAt, unmount } from '../../src/system/mount.ts'
 import { formatSize } from '../../src/units.ts'
 import type { Attributes, ImageFileSystem } from './options.ts'
@@ -44,8 +45,6 @@ export async function makeImage(image: string, fs: ImageFileSystem, size: Bytes,
   await file.truncate(roundUp(size)).finally(() => file.close())
   const [program, ...args] = makers[fs] as [string, ...string[]]
   await exec(program, [...args, image], { signal })
-  // mkfs.xfs writes out its empty log.
-  await exec('fallocate', ['--dig-holes', image], { signal })
 }
 
 function roundUp(size: Bytes): Bytes {
@@ -144,17 +143,59 @@ async function unmountPatiently(target: string): Promise<void> {
 }
 
 /**
- * Makes the image and its file system at least `size`, mounted or not; interrupted, the same call finishes it.
- * @param at where it may mount the image meanwhile
+ * Makes the image and its file system at least `size`, online when it is mounted; interrupted, the same call finishes it.
+ * Nobody else may mount the image meanwhile (`alone`).
+ * @param at where it may mount the image itself
+ * @throws PERMISSION_DENIED when it is mounted, has ext4, and this process lacks CAP_SYS_RESOURCE
  */
 export async function growImage(image: string, size: Bytes, at: string, signal: AbortSignal): Promise<void> {
-  if ((await stat(image)).size < roundUp(size)) await truncate(image, roundUp(size))
   const fs = await imageFileSystem(image)
+  const mounted = await isAttached(image)
+  if (fs === 'ext4' && mounted) await ensureMayGrow()
+  if ((await stat(image)).size < roundUp(size)) await truncate(image, roundUp(size))
+  if (fs === 'ext4' && !mounted) return growUnmounted(image, signal)
   await withImage(image, at, async (root) => {
     await refreshLoop(image, signal)
-    if (fs === 'xfs') await exec('xfs_growfs', ['-d', root], { signal, timeoutMs: 600_000 })
-    else await exec('resize2fs', [loopDeviceOf(image) ?? image], { signal, timeoutMs: 600_000 })
+    if (fs === 'xfs') await exec('xfs_growfs', ['-d', root], { signal, timeoutMs: growMs })
+    else await exec('resize2fs', [loopDeviceOf(image) ?? image], { signal, timeoutMs: growMs })
   })
+}
+
+const growMs = 600_000
+
+/** Number of the capability in capability(7). */
+const sysResource = 24n
+
+async function growUnmounted(image: string, signal: AbortSignal): Promise<void> {
+  // resize2fs insists on a check. Exit code 1: it has corrected something.
+  const check = await run('e2fsck', ['-f', '-p', image], { signal, timeoutMs: growMs })
+  if ((check.exitCode ?? 8) > 1) throw toolError('e2fsck', check)
+  await exec('resize2fs', [image], { signal, timeoutMs: growMs })
+}
+
+/** @throws PERMISSION_DENIED when the kernel would refuse to grow a mounted ext4 */
+async function ensureMayGrow(): Promise<void> {
+  const status = await readFile('/proc/self/status', 'utf8')
+  const capabilities = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`)
+  if ((capabilities >> sysResource) & 1n) return
+  throw new AppError(
+    'PERMISSION_DENIED',
+    'a mounted ext4 cannot grow here: the daemon lacks CAP_SYS_RESOURCE; stop the containers that use the volume and ' +
+      'resize it again, or use fs=xfs',
+  )
+}
+
+const guards = new Map<string, Mutex>()
+
+/** Keeps a mount of an image and an offline change of it apart; waits for its turn. */
+export async function alone<T>(image: string, use: () => Promise<T>): Promise<T> {
+  const guard = guards.get(image) ?? new Mutex()
+  guards.set(image, guard)
+  try {
+    return await guard.runExclusive(use)
+  } finally {
+    if (!guard.isLocked()) guards.delete(image)
+  }
 }
 
 /** Gives a copy of an image, which is clean, an identity of its own. */

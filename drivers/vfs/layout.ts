@@ -49,7 +49,10 @@ export async function findVolume(layout: Layout, volume: Volume): Promise<string
 export async function volumeFolder(layout: Layout, volume: Volume): Promise<string> {
   const folder = await findVolume(layout, volume)
   if (folder) return folder
-  throw new AppError('NOT_FOUND', `the data of volume ${volume.name} is not at ${layout.volumes}/${volume.name} any more`)
+  throw new AppError(
+    'NOT_FOUND',
+    `the data of volume ${volume.name} is not at ${layout.volumes}/${volume.name} any more`,
+  )
 }
 
 /** The snapshot's folder; undefined when it is gone or another's stands there. */

@@ -30,7 +30,13 @@ export interface VfsOptions extends Attributes {
   readonly fs: ImageFileSystem | null
 }
 
-function parseNumber(key: string, text: string | undefined, pattern: RegExp, radix: number, max: number): number | null {
+function parseNumber(
+  key: string,
+  text: string | undefined,
+  pattern: RegExp,
+  radix: number,
+  max: number,
+): number | null {
   if (text === undefined) return null
   const value = pattern.test(text) ? Number.parseInt(text, radix) : Number.NaN
   if (value <= max) return value
@@ -48,7 +54,10 @@ export function parseFileSystem(key: string, text: string): ImageFileSystem {
 function parseAdopt(text: string | undefined): string | null {
   if (text === undefined) return null
   if (!isAbsolute(text) || text.includes('\0')) {
-    throw new AppError('INVALID_ARGUMENT', `'${text}' cannot be adopted; give the absolute path of an existing directory`)
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `'${text}' cannot be adopted; give the absolute path of an existing directory`,
+    )
   }
   return normalize(text).replace(/(.)\/$/, '$1')
 }
@@ -96,5 +105,8 @@ export function stateOf(volume: Volume): VfsState {
   if (state && ['directory', 'subvolume', 'image'].includes(state.kind ?? '') && typeof state.trashed === 'boolean') {
     return state as VfsState
   }
-  throw new AppError('CORRUPT', `the record of volume ${volume.name} does not say how it is kept; its data is untouched`)
+  throw new AppError(
+    'CORRUPT',
+    `the record of volume ${volume.name} does not say how it is kept; its data is untouched`,
+  )
 }

@@ -28,7 +28,10 @@ export async function planVolume(storage: Storage, spec: VolumeSpec, options: Vf
   if (limit === 'qgroup') return { kind: 'subvolume', limit, size }
   const fs = options.fs ?? storage.imageFileSystem
   if (!(await hasLoop())) {
-    throw new AppError('NOT_SUPPORTED', 'a size cannot be enforced on this node: it has neither quotas nor loop devices')
+    throw new AppError(
+      'NOT_SUPPORTED',
+      'a size cannot be enforced on this node: it has neither quotas nor loop devices',
+    )
   }
   ensureImageSize(fs, size)
   return { kind: 'image', limit, size, fs }

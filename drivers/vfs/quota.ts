@@ -42,13 +42,18 @@ async function projectOf(directory: string): Promise<number> {
 }
 
 /** Gives an empty directory a project of its own with a limit: everything made in it counts. */
-export async function limitByProject(storage: Storage, directory: string, size: Bytes, signal: AbortSignal): Promise<void> {
+export async function limitByProject(
+  storage: Storage,
+  directory: string,
+  size: Bytes,
+  signal: AbortSignal,
+): Promise<void> {
   const project = await drawProject(storage, signal)
   try {
     await setProjectLimit(storage, project, size, signal)
     await exec('chattr', ['+P', '-p', String(project), directory], { signal })
   } catch (error) {
-    await setProjectLimit(storage, project, 0).catch(() => {})
+    await setProjectLimit(storage, project, 0).catch(() => undefined) // A limit without files harms nobody.
     throw error
   } finally {
     drawn.delete(project)
@@ -56,13 +61,22 @@ export async function limitByProject(storage: Storage, directory: string, size: 
 }
 
 /** Changes the limit of a directory that has a project. @throws FAILED_PRECONDITION below what it holds */
-export async function resizeProject(storage: Storage, directory: string, size: Bytes, signal: AbortSignal): Promise<void> {
+export async function resizeProject(
+  storage: Storage,
+  directory: string,
+  size: Bytes,
+  signal: AbortSignal,
+): Promise<void> {
   refuseBelowUse((await projectUsage(directory)).used, size)
   await setProjectLimit(storage, await projectOf(directory), size, signal)
 }
 
 /** Runs `remove`, then lifts the limit of the project that the directory had, so that its id is free again. */
-export async function releasingProject(storage: Storage, directory: string, remove: () => Promise<void>): Promise<void> {
+export async function releasingProject(
+  storage: Storage,
+  directory: string,
+  remove: () => Promise<void>,
+): Promise<void> {
   const project = await projectOf(directory)
   await remove()
   if (project >= firstProject) await setProjectLimit(storage, project, 0)

@@ -79,7 +79,7 @@ const takers: Readonly<Record<Kind, Taker>> = {
       copyFrozen(live, image, copy, spec.frozen ? freezePausedMs : freezeMs, ctx.signal),
     )
     // XFS leaves its log to be replayed even when frozen; mounting the copy once does that and shows that it is sound.
-    await withImage(copy, `${draft}/live`, async () => {})
+    await withImage(copy, `${draft}/live`, async () => undefined)
     await syncPath(copy)
   },
 }

@@ -11,7 +11,7 @@ import { isWithin } from '../../src/system/mount.ts'
 import { formatSize } from '../../src/units.ts'
 import type { Adoptions } from './adoptions.ts'
 import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
-import { applyAttributes, growImage, imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
+import { alone, applyAttributes, growImage, imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
 import { dataOf, ensureFree, findVolume, imageOf, type Layout, ownerOf, volumeFolder } from './layout.ts'
 import { parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
 import { inPlace, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
@@ -62,7 +62,7 @@ async function adoptVolume(
   try {
     await applyAttributes(directory, options)
     const place = `${storage.layout.volumes}/${spec.name}`
-    if (!there) await buildFolder(storage.layout, spec.id, place, async () => {})
+    if (!there) await buildFolder(storage.layout, spec.id, place, async () => undefined)
   } catch (error) {
     if (!there) adoptions.release(spec.id)
     throw fromErrno(error, `adopt ${directory}`)
@@ -131,8 +131,9 @@ export async function mountVolume(layout: Layout, ctx: DriverContext, volume: Vo
   const state = stateOf(volume)
   if (state.adopt !== null) return ensureAdopted(volume, state.adopt)
   const folder = await volumeFolder(layout, volume)
-  if (state.kind === 'image') await mountImage(await imageOf(folder), target, 'volume', ctx.signal)
-  else await dataOf(folder)
+  if (state.kind !== 'image') return void (await dataOf(folder))
+  const image = await imageOf(folder)
+  await alone(image, () => mountImage(image, target, 'volume', ctx.signal))
 }
 
 /** @throws NOT_FOUND, FAILED_PRECONDITION when the path has been replaced or leads elsewhere now */
@@ -147,7 +148,10 @@ async function ensureAdopted(volume: Volume, directory: string): Promise<void> {
     )
   }
   if ((await lstatOrNothing(directory))?.isDirectory()) return
-  throw new AppError('FAILED_PRECONDITION', `volume ${volume.name} has adopted ${directory}, which is no directory any more`)
+  throw new AppError(
+    'FAILED_PRECONDITION',
+    `volume ${volume.name} has adopted ${directory}, which is no directory any more`,
+  )
 }
 
 /** As `Driver.unmount`. */
@@ -183,7 +187,12 @@ async function measure(directory: string, signal: AbortSignal): Promise<Bytes> {
 }
 
 /** As `ResizeCapability.resize`. */
-export async function resizeVolume(storage: Storage, ctx: DriverContext, volume: Volume, size: Bytes): Promise<VfsState> {
+export async function resizeVolume(
+  storage: Storage,
+  ctx: DriverContext,
+  volume: Volume,
+  size: Bytes,
+): Promise<VfsState> {
   const state = stateOf(volume)
   const folder = await volumeFolder(storage.layout, volume)
   if (state.kind === 'image') await resizeImage(storage.layout, ctx, volume, await imageOf(folder), size)
@@ -210,7 +219,7 @@ async function resizeImage(layout: Layout, ctx: DriverContext, volume: Volume, i
         'create a smaller volume and copy the data',
     )
   }
-  await growImage(image, size, scratchOf(layout, volume), ctx.signal)
+  await alone(image, () => growImage(image, size, scratchOf(layout, volume), ctx.signal))
 }
 
 /** As `TrimCapability.trim`: only an image holds blocks that its file system has freed. */

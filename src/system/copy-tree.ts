@@ -7,7 +7,7 @@
  */
 
 import { AppError } from '../errors.ts'
-import { run, toolError, type ExecResult } from './exec.ts'
+import { type ExecResult, run, toolError } from './exec.ts'
 
 const visible = ['/lib', '/lib32', '/lib64', '/bin'].flatMap((path) => ['--ro-bind-try', path, path])
 
@@ -48,7 +48,10 @@ export async function copyTree(source: string, copy: string, signal?: AbortSigna
     if (result.exitCode === 0 || onlyVanished(result)) return
     if (!onlyRaces(result)) throw toolError('cp', result)
     if (attempt === attempts) {
-      throw new AppError('ABORTED', `files in ${source} are replaced faster than they can be copied; pause their writers`)
+      throw new AppError(
+        'ABORTED',
+        `files in ${source} are replaced faster than they can be copied; pause their writers`,
+      )
     }
   }
 }

@@ -3,7 +3,7 @@
  * answer rather than an error, and what is reported as done survives a power cut.
  */
 
-import { type Stats, constants } from 'node:fs'
+import { constants, type Stats } from 'node:fs'
 import { lstat, mkdir, open, readdir, readlink, rmdir, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { AppError, errno } from '../errors.ts'
@@ -93,5 +93,11 @@ export async function removeEntry(path: string): Promise<boolean> {
     if (errno(error) === 'ENOENT') return true
     if (errno(error) !== 'EISDIR' && errno(error) !== 'EPERM') throw error
   }
-  return (await ignoring(rmdir(path).then(() => true), 'ENOTEMPTY', 'EEXIST')) ?? false
+  return (
+    (await ignoring(
+      rmdir(path).then(() => true),
+      'ENOTEMPTY',
+      'EEXIST',
+    )) ?? false
+  )
 }

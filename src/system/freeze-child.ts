@@ -10,7 +10,7 @@ import { exec, run } from './exec.ts'
 const deadlineExit = 3
 const [mountpoint, image, copy, deadlineMs] = process.argv.slice(2) as [string, string, string, string]
 
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
 
 const orphaned = new AbortController()
 process.stdin.on('end', () => orphaned.abort()).resume()

@@ -23,7 +23,10 @@ export async function lockPath(path: string, subject: string): Promise<FileLock>
   try {
     const result = await run('flock', ['--exclusive', '--nonblock', '0'], { stdin: fd })
     if (result.exitCode === 1) {
-      throw new AppError('FAILED_PRECONDITION', `another daemon uses ${subject} ${path}; stop it or choose another directory`)
+      throw new AppError(
+        'FAILED_PRECONDITION',
+        `another daemon uses ${subject} ${path}; stop it or choose another directory`,
+      )
     }
     if (result.exitCode !== 0) throw toolError('flock', result)
   } catch (error) {

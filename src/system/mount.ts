@@ -9,7 +9,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fromErrno } from '../errors.ts'
-import { exec, type ExecOptions } from './exec.ts'
+import { type ExecOptions, exec } from './exec.ts'
 
 /** One line of a mountinfo file. */
 export interface MountEntry {
@@ -43,7 +43,7 @@ export interface MountUse {
 /** Longest stretch of work before other requests get their turn. */
 const turnMs = 3
 
-function unescape(text: string): string {
+function decodeName(text: string): string {
   if (!text.includes('\\')) return text
   const bytes = text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
   return Buffer.from(bytes, 'latin1').toString()
@@ -58,10 +58,10 @@ function parseEntry(line: string): MountEntry | undefined {
     id: Number(fields[0]),
     parentId: Number(fields[1]),
     device: fields[2] as string,
-    root: unescape(fields[3] as string),
-    mountpoint: unescape(fields[4] as string),
+    root: decodeName(fields[3] as string),
+    mountpoint: decodeName(fields[4] as string),
     fsType,
-    source: unescape(source ?? ''),
+    source: decodeName(source ?? ''),
     options: (fields[5] as string).split(','),
     superOptions: superOptions?.split(',') ?? [],
   }
@@ -70,7 +70,10 @@ function parseEntry(line: string): MountEntry | undefined {
 /** Parses the text of a mountinfo file; names come out with their octal escapes decoded. */
 export function parseMounts(text: Buffer): MountEntry[] {
   // Names are bytes: latin1 keeps them whole until they are decoded together with their escapes.
-  return text.toString('latin1').split('\n').flatMap((line) => parseEntry(line) ?? [])
+  return text
+    .toString('latin1')
+    .split('\n')
+    .flatMap((line) => parseEntry(line) ?? [])
 }
 
 /** The mounts that a process sees, in the kernel's order. @throws ENOENT when the process is gone */

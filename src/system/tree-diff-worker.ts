@@ -5,7 +5,16 @@
  * Fact: `/proc/self/fd/N/NAME` is Node's openat(2).
  */
 
-import { type BigIntStats, closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 
 interface Change {
@@ -52,7 +61,9 @@ function look(directory: Directory, name: Buffer): BigIntStats | undefined {
 function printable(path: Buffer): string {
   const text = path.toString('utf8')
   if (!/[\p{C}\\\ufffd]/u.test(text)) return text
-  return [...path].map((byte) => (byte < 0x20 || byte > 0x7e || byte === 0x5c ? escaped(byte) : String.fromCharCode(byte))).join('')
+  return [...path]
+    .map((byte) => (byte < 0x20 || byte > 0x7e || byte === 0x5c ? escaped(byte) : String.fromCharCode(byte)))
+    .join('')
 }
 
 function escaped(byte: number): string {
