@@ -173,14 +173,13 @@ export async function usesOf(path: string, ignore: readonly string[]): Promise<M
   const own = readMounts()
   const place = locate(resolved, own)
   const ignored = [fileSystemOf(resolved, own), ...own.filter(({ mountpoint }) => ignore.includes(mountpoint))]
+  const shows = (entry: MountEntry) => entry.device === place.device && isWithin(entry.root, place.root)
+  const counts = (entry: MountEntry) => shows(entry) && !ignored.some((original) => isCopy(entry, original))
   const uses: MountUse[] = []
-  for await (const pid of distinctViews()) {
-    for (const entry of pid === 'self' ? own : readMountsOfLiving(pid)) {
-      if (entry.device !== place.device || !isWithin(entry.root, place.root)) continue
-      if (!ignored.some((original) => isCopy(entry, original))) {
-        uses.push({ pid: pid === 'self' ? process.pid : pid, mountpoint: entry.mountpoint })
-      }
-    }
+  for await (const view of distinctViews()) {
+    const pid = view === 'self' ? process.pid : view
+    const entries = view === 'self' ? own : readMountsOfLiving(view)
+    uses.push(...entries.filter(counts).map(({ mountpoint }) => ({ pid, mountpoint })))
   }
   return uses
 }

@@ -78,26 +78,39 @@ function join(parent: Buffer, name: Buffer): Buffer {
   return parent.length === 0 ? name : Buffer.concat([parent, Buffer.from('/'), name])
 }
 
-/** Compares two directories by merging their sorted names. */
+/** Compares two directories name by name. */
 function compareDirectories(a: Directory, b: Directory, path: Buffer): void {
-  const [namesA, namesB] = [namesIn(a), namesIn(b)]
-  for (let i = 0, j = 0; i < namesA.length || j < namesB.length; ) {
-    const [nameA, nameB] = [namesA[i], namesB[j]]
-    const order = !nameA ? 1 : !nameB ? -1 : Buffer.compare(nameA, nameB)
-    const name = (order <= 0 ? nameA : nameB) as Buffer
-    if (order < 0) listAll(a, name, path, 'removed')
-    else if (order > 0) listAll(b, name, path, 'added')
-    else compareEntries(a, b, name, path)
-    if (order <= 0) i++
-    if (order >= 0) j++
+  for (const name of merged(namesIn(a), namesIn(b))) compareEntries(a, b, name, path)
+}
+
+/** The names of two sorted lists, each once, in order. */
+function* merged(a: readonly Buffer[], b: readonly Buffer[]): Generator<Buffer> {
+  let [i, j] = [0, 0]
+  for (;;) {
+    const [x, y] = [a[i], b[j]]
+    const next = x && y ? (Buffer.compare(x, y) <= 0 ? x : y) : (x ?? y)
+    if (!next) return
+    if (x?.equals(next)) i++
+    if (y?.equals(next)) j++
+    yield next
   }
 }
 
 function compareEntries(a: Directory, b: Directory, name: Buffer, parent: Buffer): void {
   const [statsA, statsB] = [look(a, name), look(b, name)]
-  if (!statsA && !statsB) return
-  if (!statsA) return listAll(b, name, parent, 'added')
-  if (!statsB) return listAll(a, name, parent, 'removed')
+  if (statsA && statsB) compareBoth(a, b, name, parent, statsA, statsB)
+  else if (statsA) listAll(a, name, parent, 'removed')
+  else if (statsB) listAll(b, name, parent, 'added')
+}
+
+function compareBoth(
+  a: Directory,
+  b: Directory,
+  name: Buffer,
+  parent: Buffer,
+  statsA: BigIntStats,
+  statsB: BigIntStats,
+): void {
   const path = join(parent, name)
   if (isModified(a, b, name, statsA, statsB)) note(path, 'modified')
   const [wasDirectory, isDirectory] = [statsA.isDirectory(), statsB.isDirectory()]
