@@ -1,9 +1,13 @@
 /** Parsing and printing at the border: sizes, durations, names. Inside, sizes are bytes and durations milliseconds. */
 
-import { closest, distance } from 'fastest-levenshtein'
-import ms from 'ms'
+import { createRequire } from 'node:module'
+import type levenshtein from 'fastest-levenshtein'
+import type ms from 'ms'
 import { AppError } from './errors.ts'
 import type { Bytes } from './model.ts'
+
+/** For packages that take longer to load than most commands of the CLI take to run, and are seldom needed. */
+const load = createRequire(import.meta.url)
 
 const unitFactors: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }
 
@@ -37,7 +41,9 @@ export function formatSize(bytes: Bytes): string {
 
 /** Parses `24h`, `90s`, `7d` or milliseconds. @returns ms @throws INVALID_ARGUMENT */
 export function parseDuration(text: string): number {
-  const value = ms(text.trim() as ms.StringValue)
+  const parse = load('ms') as typeof ms
+  const trimmed = text.trim()
+  const value = /^.{1,100}$/.test(trimmed) ? parse(trimmed as ms.StringValue) : undefined // It throws for other lengths.
   if (value === undefined || !Number.isFinite(value) || value < 0) {
     throw new AppError('INVALID_ARGUMENT', `'${text}' is not a duration; give a number with s, m, h or d, such as 24h`)
   }
@@ -75,6 +81,7 @@ export function parseSnapshotRef(ref: string): { volume: string; snapshot: strin
 /** `, did you mean 'size'?` when one of `known` is near `key`, else the list of them all. */
 export function suggestion(key: string, known: readonly string[]): string {
   if (known.length === 0) return ''
+  const { closest, distance } = load('fastest-levenshtein') as typeof levenshtein
   const nearest = closest(key, known)
   if (distance(key, nearest) <= Math.max(2, key.length / 3)) return `; did you mean '${nearest}'?`
   return `; known are ${known.join(', ')}`

@@ -3,8 +3,8 @@
  * threw; a daemon that cannot be asked becomes one that says what to do.
  */
 
-import type { IncomingMessage } from 'node:http'
 import { AppError, type ErrorCode, errno, errorTable, fromErrno } from '../errors.ts'
+import { exchange } from './exchange.ts'
 
 /** Where the daemon listens: as the options say, or the environment, or the default. */
 export function socketOf(options: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): string {
@@ -34,35 +34,23 @@ export class Client {
   }
 
   /** @returns the answer's body @throws what the daemon answers; UNAVAILABLE or PERMISSION_DENIED when it cannot be asked */
-  async request<T>(method: Method, path: string, options: RequestOptions = {}): Promise<T> {
-    const response = await this.#send(method, path, options)
-    const text = await read(response).catch((error: unknown) => {
-      throw this.#unreachable(error)
-    })
-    const status = response.statusCode ?? 0
-    if (status >= 200 && status < 300) return (text === '' ? undefined : parseBody(text)) as T
-    throw refusal(parseBody(text), status)
-  }
-
-  #send(method: Method, path: string, { body, operationId, signal }: RequestOptions): Promise<IncomingMessage> {
-    // An import would also load what node:http only re-exports, which takes as long as the rest of the program.
-    const http = process.getBuiltinModule('node:http')
-    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
+  async request<T>(method: Method, path: string, { body, operationId, signal }: RequestOptions = {}): Promise<T> {
     const headers = {
-      ...(payload ? { 'content-type': 'application/json', 'content-length': payload.length } : {}),
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       ...(operationId === undefined ? {} : { 'holdfast-operation': operationId }),
     }
-    return new Promise((resolve, reject) => {
-      const request = http.request({ socketPath: this.socket, method, path, headers, agent: false, ...(signal ? { signal } : {}) })
-      request.once('response', resolve)
-      request.once('error', (error) => reject(this.#unreachable(error)))
-      request.end(payload)
+    const request = { method, path, headers, body: body === undefined ? undefined : JSON.stringify(body) }
+    const answer = await exchange(this.socket, request, signal).catch((error: unknown) => {
+      throw this.#unreachable(error)
     })
+    const parsed = answer.body === '' ? undefined : parseBody(answer.body)
+    if (answer.status >= 200 && answer.status < 300) return parsed as T
+    throw refusal(parsed, answer.status)
   }
 
   #unreachable(error: unknown): Error {
     const reason = errno(error)
-    if ((error as Error).name === 'AbortError') return error as Error
+    if (error instanceof Error && /^(Abort|Timeout)Error$/.test(error.name)) return error
     if (reason === 'EACCES' || reason === 'EPERM') {
       const message = `no permission for the daemon's socket ${this.socket}; run this as root, or as a member of the socket's group`
       return new AppError('PERMISSION_DENIED', message, { cause: error })
@@ -79,12 +67,6 @@ export class Client {
   }
 }
 
-async function read(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of response) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString()
-}
-
 function parseBody(text: string): unknown {
   try {
     return JSON.parse(text)
@@ -94,7 +76,7 @@ function parseBody(text: string): unknown {
 }
 
 function refusal(body: unknown, status: number): AppError {
-  const error = (body as { error?: { code?: string; message?: string; details?: object } } | null)?.error
+  const error = (body as { error?: { code?: string; message?: string; details?: object } } | undefined)?.error
   const code = error?.code !== undefined && Object.hasOwn(errorTable, error.code) ? (error.code as ErrorCode) : 'INTERNAL'
   const message = error?.message ?? `the daemon answered with status ${status}`
   return new AppError(code, message, { details: { ...error?.details } })

@@ -1,6 +1,6 @@
 /** What a command of the CLI is: its arguments and options as data, from which parsing, help and completion are made. */
 
-import type { Client } from './client.ts'
+import type { Client, Method } from './client.ts'
 import type { Output } from './output.ts'
 
 /** What kind of name stands in a place, so that the shell can complete it. */
@@ -44,6 +44,8 @@ type OptionValue<O> = O extends { type: 'boolean' } ? boolean : O extends { mult
 export interface Door {
   readonly client: Client
   readonly output: Output
+  /** `client.request` for what may take long: with progress, and cancelled by Ctrl-C; see long-call.ts. */
+  work<T>(method: Method, path: string, body?: object): Promise<T>
 }
 
 interface Call<A extends readonly ArgumentSpec[], O extends OptionSpecs> extends Door {

@@ -14,7 +14,7 @@ const patienceMs = 300
 const pollMs = 250
 
 /** @returns the answer @throws what the daemon answers; CANCELLED after a Ctrl-C */
-export async function longCall<T>({ client, output }: Door, method: Method, path: string, body?: object): Promise<T> {
+export async function longCall<T>({ client, output }: Pick<Door, 'client' | 'output'>, method: Method, path: string, body?: object): Promise<T> {
   const operationId = crypto.randomUUID()
   const [leave, answered] = [new AbortController(), new AbortController()]
   const stopListening = onInterrupt(() => cancel(client, output, operationId, leave))

@@ -6,12 +6,12 @@
  */
 
 import { AppError, errorTable, toAppError } from '../errors.ts'
+import { suggestion } from '../units.ts'
 import { Client, socketOf } from './client.ts'
-import { type Command, globalOptions, type Noun } from './command.ts'
+import { type Command, type Door, globalOptions, type Noun } from './command.ts'
 import { nouns } from './nouns.ts'
 import { Output, processStreams, type Streams } from './output.ts'
 import { commandWords, parse } from './parse.ts'
-import { suggest } from './suggest.ts'
 
 /** A command that was found, with the words that are left for it; or a text of help. */
 type Found = { readonly path: string; readonly command: Command; readonly rest: readonly string[] } | { readonly help: string }
@@ -34,9 +34,18 @@ export async function run(argv: readonly string[], env: NodeJS.ProcessEnv, strea
 async function dispatch(argv: readonly string[], env: NodeJS.ProcessEnv, output: Output): Promise<number> {
   const found = await find(argv)
   if ('help' in found) return print(output, found.help)
-  const { args, options } = await parse(found.path, found.command, found.rest)
+  const { args, options } = parse(found.path, found.command, found.rest)
   if (options['help']) return print(output, (await import('./help.ts')).commandHelp(found.path, found.command))
-  return await found.command.run({ args, options, client: new Client(socketOf(options, env)), output })
+  return await found.command.run({ args, options, ...openDoor(socketOf(options, env), output) })
+}
+
+function openDoor(socket: string, output: Output): Door {
+  const client = new Client(socket)
+  return {
+    client,
+    output,
+    work: async (method, path, body) => (await import('./long-call.ts')).longCall({ client, output }, method, path, body),
+  }
 }
 
 async function complete(words: readonly string[], env: NodeJS.ProcessEnv, output: Output): Promise<number> {
@@ -53,12 +62,12 @@ async function find(argv: readonly string[]): Promise<Found> {
   if ('run' in noun) return { path: first, command: noun, rest }
   const { words: [verb], rest: left } = commandWords(rest, 1)
   if (verb === undefined) return await findHelp([first])
-  return { path: `${first} ${verb}`, command: await findVerb(first, noun, verb), rest: left }
+  return { path: `${first} ${verb}`, command: findVerb(first, noun, verb), rest: left }
 }
 
 /** No command at all: help, unless an option is wrong. */
 async function findNothing(rest: readonly string[]): Promise<Found> {
-  await parse('holdfast', { summary: '', args: [], options: globalOptions, run: async () => 0 }, rest)
+  parse('holdfast', { summary: '', args: [], options: globalOptions, run: async () => 0 }, rest)
   return { help: (await import('./help.ts')).programHelp() }
 }
 
@@ -68,19 +77,19 @@ async function findHelp([first, verb]: readonly string[]): Promise<Found> {
   const noun = await findNoun(first)
   if ('run' in noun) return { help: commandHelp(first, noun) }
   if (verb === undefined) return { help: nounHelp(first, nouns[first]?.summary ?? '', noun) }
-  return { help: commandHelp(`${first} ${verb}`, await findVerb(first, noun, verb)) }
+  return { help: commandHelp(`${first} ${verb}`, findVerb(first, noun, verb)) }
 }
 
 async function findNoun(name: string): Promise<Noun | Command> {
   const entry = Object.hasOwn(nouns, name) ? nouns[name] : undefined
   if (entry) return await entry.load()
-  throw new AppError('INVALID_ARGUMENT', `unknown command '${name}'${await suggest(name, [...Object.keys(nouns), 'help'])}`)
+  throw new AppError('INVALID_ARGUMENT', `unknown command '${name}'${suggestion(name, [...Object.keys(nouns), 'help'])}`)
 }
 
-async function findVerb(noun: string, { verbs }: Noun, name: string): Promise<Command> {
+function findVerb(noun: string, { verbs }: Noun, name: string): Command {
   const command = Object.hasOwn(verbs, name) ? verbs[name] : undefined
   if (command) return command
-  throw new AppError('INVALID_ARGUMENT', `unknown command '${noun} ${name}'${await suggest(name, Object.keys(verbs))}`)
+  throw new AppError('INVALID_ARGUMENT', `unknown command '${noun} ${name}'${suggestion(name, Object.keys(verbs))}`)
 }
 
 function print(output: Output, help: string): number {

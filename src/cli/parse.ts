@@ -4,8 +4,8 @@
  */
 
 import { AppError } from '../errors.ts'
+import { suggestion } from '../units.ts'
 import { type ArgumentSpec, type Command, globalOptions, type OptionSpec, type OptionSpecs, type Parsed } from './command.ts'
-import { suggest } from './suggest.ts'
 
 const { parseArgs } = process.getBuiltinModule('node:util')
 
@@ -31,25 +31,25 @@ function usage(message: string): AppError {
 }
 
 /** @throws INVALID_ARGUMENT for anything that the command does not have, with what it has */
-export async function parse(path: string, { args, options }: Command, argv: readonly string[]): Promise<Parsed> {
+export function parse(path: string, { args, options }: Command, argv: readonly string[]): Parsed {
   const specs: OptionSpecs = { ...globalOptions, ...options }
   const values: Record<string, boolean | string | string[]> = {}
   const words: string[] = []
   for (const token of tokenize(argv, specs)) {
     if (token.kind === 'positional') words.push(token.value)
-    if (token.kind === 'option') await takeOption(path, specs, token, values)
+    if (token.kind === 'option') takeOption(path, specs, token, values)
   }
   return { args: values['help'] ? [] : takeArguments(path, args, words), options: values }
 }
 
-async function takeOption(
+function takeOption(
   path: string,
   specs: OptionSpecs,
   { name, rawName, value, inlineValue }: OptionToken,
   values: Record<string, boolean | string | string[]>,
-): Promise<void> {
+): void {
   const spec: OptionSpec | undefined = Object.hasOwn(specs, name) ? specs[name] : undefined
-  if (!spec) throw usage(`${path}: unknown option '${rawName}'${await suggest(rawName, Object.keys(specs).map((key) => `--${key}`))}`)
+  if (!spec) throw usage(`${path}: unknown option '${rawName}'${suggestion(rawName, Object.keys(specs).map((key) => `--${key}`))}`)
   if (spec.type === 'boolean') {
     if (value !== undefined) throw usage(`${path}: option ${rawName} takes no value`)
     values[name] = true

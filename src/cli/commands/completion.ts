@@ -4,9 +4,9 @@
  */
 
 import { AppError } from '../../errors.ts'
+import { suggestion } from '../../units.ts'
 import { command } from '../command.ts'
 import { shells } from '../complete.ts'
-import { suggest } from '../suggest.ts'
 
 // Bash splits words at '@', '=' and ':' too and replaces only the last piece: the pieces before it are cut off its candidates.
 const bash = `_holdfast() {
@@ -63,7 +63,7 @@ export const completion = command({
   options: {},
   async run({ args: [shell], output }) {
     const script = Object.hasOwn(scripts, shell) ? scripts[shell] : undefined
-    if (script === undefined) throw new AppError('INVALID_ARGUMENT', `unknown shell '${shell}'${await suggest(shell, shells)}`)
+    if (script === undefined) throw new AppError('INVALID_ARGUMENT', `unknown shell '${shell}'${suggestion(shell, shells)}`)
     output.result({ script }, () => script.trimEnd())
     return 0
   },

@@ -6,7 +6,6 @@ import { formatSize, parseSnapshotRef } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
 import { removeEach, showEach } from '../each.ts'
-import { longCall } from '../long-call.ts'
 import { formatAge, formatFields, formatMap, formatTable, printable } from '../output.ts'
 import { parseLabels } from '../pairs.ts'
 
@@ -46,9 +45,9 @@ const create = command({
     label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
     pause: { type: 'boolean', help: 'pause the containers that use the volume while it is taken' },
   },
-  async run({ args: [volume], options: { name, label, pause }, client, output }) {
+  async run({ args: [volume], options: { name, label, pause }, output, work }) {
     const body = { ...(name === undefined ? {} : { name }), labels: parseLabels(label), pause: pause ?? false }
-    const made = await longCall<SnapshotView>({ client, output }, 'POST', api`/v1/volumes/${volume}/snapshots`, body)
+    const made = await work<SnapshotView>('POST', api`/v1/volumes/${volume}/snapshots`, body)
     output.result(made, () => `${made.volume}@${made.name}`)
     return 0
   },
@@ -77,9 +76,9 @@ const rm = command({
   summary: 'remove snapshots for good',
   args: [{ ...refArgument, variadic: true }],
   options: {},
-  run: ({ args: [refs], client, output }) =>
+  run: ({ args: [refs], output, work }) =>
     removeEach(refs, output, async (ref) => {
-      await longCall({ client, output }, 'DELETE', url(ref))
+      await work('DELETE', url(ref))
       return [ref]
     }),
 })
@@ -89,8 +88,8 @@ const revert = command({
   description: 'What was written since is lost; the snapshots stay. The volume must not be in use.',
   args: [refArgument],
   options: {},
-  async run({ args: [ref], client, output }) {
-    await longCall({ client, output }, 'POST', `${url(ref)}/revert`, {})
+  async run({ args: [ref], output, work }) {
+    await work('POST', `${url(ref)}/revert`, {})
     output.result(parseSnapshotRef(ref), () => ref)
     return 0
   },
@@ -100,9 +99,9 @@ const mount = command({
   summary: 'mount a snapshot read-only and print where',
   args: [refArgument],
   options: { at: { type: 'string', placeholder: 'DIR', help: 'a directory to mount it on' } },
-  async run({ args: [ref], options: { at }, client, output }) {
+  async run({ args: [ref], options: { at }, output, work }) {
     const body = at === undefined ? {} : { at: path.resolve(at) }
-    const mounted = await longCall<{ mountpoint: string }>({ client, output }, 'POST', `${url(ref)}/mount`, body)
+    const mounted = await work<{ mountpoint: string }>('POST', `${url(ref)}/mount`, body)
     output.result(mounted, () => mounted.mountpoint)
     return 0
   },
@@ -112,8 +111,8 @@ const umount = command({
   summary: 'unmount a snapshot',
   args: [refArgument],
   options: {},
-  async run({ args: [ref], client, output }) {
-    await longCall({ client, output }, 'POST', `${url(ref)}/umount`, {})
+  async run({ args: [ref], output, work }) {
+    await work('POST', `${url(ref)}/umount`, {})
     output.result(parseSnapshotRef(ref), () => ref)
     return 0
   },
@@ -134,8 +133,8 @@ const diff = command({
     { name: 'TO', complete: 'snapshot' },
   ],
   options: {},
-  async run({ args: [from, to], client, output }) {
-    const changes = await longCall<Change[]>({ client, output }, 'POST', '/v1/snapshots/diff', { from, to })
+  async run({ args: [from, to], output, work }) {
+    const changes = await work<Change[]>('POST', '/v1/snapshots/diff', { from, to })
     output.result(changes, () => changes.map(({ path: file, change }) => `${marks[change]} ${printable(file)}`).join('\n'))
     return 0
   },

@@ -5,7 +5,6 @@ import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
 import { removeEach } from '../each.ts'
-import { longCall } from '../long-call.ts'
 import { formatAge, formatSpan, formatTable } from '../output.ts'
 
 const headings = ['NAME', 'ID', 'DRIVER', 'SIZE', 'SNAPSHOTS', 'REMOVED', 'PURGED IN']
@@ -31,9 +30,9 @@ const restore = command({
   description: 'Of several of one name it is the one removed last; an ID from `holdfast trash ls` names any of them.',
   args: [{ name: 'NAME', complete: 'trash' }],
   options: { as: { type: 'string', placeholder: 'NEW', help: 'restore it under another name' } },
-  async run({ args: [ref], options, client, output }) {
+  async run({ args: [ref], options, output, work }) {
     const body = options.as === undefined ? {} : { as: options.as }
-    const volume = await longCall<VolumeView>({ client, output }, 'POST', api`/v1/trash/${ref}/restore`, body)
+    const volume = await work<VolumeView>('POST', api`/v1/trash/${ref}/restore`, body)
     output.result(volume, () => volume.name)
     return 0
   },
@@ -43,9 +42,9 @@ const empty = command({
   summary: 'purge for good: all that has a purge time, or what is named',
   args: [{ name: 'NAME', variadic: true, optional: true, complete: 'trash' }],
   options: {},
-  async run({ args: [names], client, output }) {
+  async run({ args: [names], output, work }) {
     const purge = async (path: string): Promise<string[]> =>
-      (await longCall<{ removed: string[] }>({ client, output }, 'DELETE', path)).removed
+      (await work<{ removed: string[] }>('DELETE', path)).removed
     if (names.length > 0) return await removeEach(names, output, (name) => purge(api`/v1/trash/${name}`))
     const removed = await purge('/v1/trash')
     output.result({ removed }, () => removed.join('\n'))

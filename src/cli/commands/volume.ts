@@ -1,42 +1,16 @@
-/** `holdfast volume`. */
+/** `holdfast volume`. What only some verbs need is loaded by them: `volume ls` is what people wait for. */
 
 import path from 'node:path'
-import { AppError } from '../../errors.ts'
-import { addCreateOption, parseCreateOptions } from '../../server/create-options.ts'
-import type { CreateVolumeRequest, VolumeView } from '../../server/schemas.ts'
+import type { VolumeView } from '../../server/schemas.ts'
 import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
-import { removeEach, showEach } from '../each.ts'
-import { longCall } from '../long-call.ts'
 import { formatAge, formatFields, formatMap, formatTable } from '../output.ts'
-import { parseLabels, parsePair } from '../pairs.ts'
-import { suggest } from '../suggest.ts'
 
 const nameArgument = { name: 'NAME', complete: 'volume' } as const
 
 function sizeOf(bytes: number | null): string {
   return bytes === null ? '-' : formatSize(bytes)
-}
-
-interface CreateOptions {
-  readonly driver?: string
-  readonly size?: string
-  readonly option?: readonly string[]
-  readonly label?: readonly string[]
-  readonly 'from-snapshot'?: string
-}
-
-/** Flags and `-o` say the same things: together they are what Docker's `-o` alone says. */
-function createRequest(name: string, { option = [], label, ...flags }: CreateOptions): CreateVolumeRequest {
-  const opts = new Map<string, string>()
-  for (const key of ['driver', 'size', 'from-snapshot'] as const) {
-    const value = flags[key]
-    if (value !== undefined) addCreateOption(opts, key, value)
-  }
-  for (const [key, value] of Object.entries(parseLabels(label))) addCreateOption(opts, `label.${key}`, value)
-  for (const text of option) addCreateOption(opts, ...parsePair('-o', text))
-  return parseCreateOptions(name, Object.fromEntries(opts))
 }
 
 const create = command({
@@ -56,29 +30,13 @@ const create = command({
     label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
     'from-snapshot': { type: 'string', placeholder: 'VOLUME@SNAPSHOT', complete: 'snapshot', help: 'begin as a clone of it' },
   },
-  async run({ args: [name], options, client, output }) {
-    const volume = await longCall<VolumeView>({ client, output }, 'POST', '/v1/volumes', createRequest(name, options))
+  async run({ args: [name], options, output, work }) {
+    const { createRequest } = await import('../create-request.ts')
+    const volume = await work<VolumeView>('POST', '/v1/volumes', createRequest(name, options))
     output.result(volume, () => volume.name)
     return 0
   },
 })
-
-/** The filters of `volume ls`, in the admin API's words. */
-const filterKeys = ['driver', 'label', 'name', 'dangling']
-
-/** @returns the query, with its question mark @throws INVALID_ARGUMENT for an unknown filter */
-async function filterQuery(filters: readonly string[] = []): Promise<string> {
-  const query = new URLSearchParams()
-  for (const filter of filters) {
-    const [key, value] = parsePair('--filter', filter)
-    if (!filterKeys.includes(key)) {
-      throw new AppError('INVALID_ARGUMENT', `unknown filter '${key}'${await suggest(key, filterKeys)}`)
-    }
-    if (key !== 'label' && query.has(key)) throw new AppError('INVALID_ARGUMENT', `filter '${key}' is given twice; give it once`)
-    query.append(key, value)
-  }
-  return query.size > 0 ? `?${query}` : ''
-}
 
 const headings = ['NAME', 'DRIVER', 'SIZE', 'USED', 'STATUS', 'MOUNTS', 'CREATED']
 
@@ -99,7 +57,7 @@ const ls = command({
     },
   },
   async run({ options, client, output }) {
-    const query = options.filter ? await filterQuery(options.filter) : ''
+    const query = options.filter ? (await import('../volume-filter.ts')).filterQuery(options.filter) : ''
     const volumes = await client.request<VolumeView[]>('GET', `/v1/volumes${query}`)
     output.result(volumes, () => formatTable(headings, volumes.map(row)))
     return 0
@@ -130,27 +88,31 @@ const inspect = command({
   summary: 'show everything about volumes',
   args: [{ ...nameArgument, variadic: true }],
   options: {},
-  run: ({ args: [names], client, output }) =>
-    showEach(names, output, (name) => client.request<VolumeView>('GET', api`/v1/volumes/${name}`), show),
+  async run({ args: [names], client, output }) {
+    const { showEach } = await import('../each.ts')
+    return await showEach(names, output, (name) => client.request<VolumeView>('GET', api`/v1/volumes/${name}`), show)
+  },
 })
 
 const rm = command({
   summary: 'remove volumes: into the trash, unless they were made with another on-remove',
   args: [{ ...nameArgument, variadic: true }],
   options: { purge: { type: 'boolean', help: 'at once and for good' } },
-  run: ({ args: [names], options: { purge }, client, output }) =>
-    removeEach(names, output, async (name) => {
-      await longCall({ client, output }, 'DELETE', `${api`/v1/volumes/${name}`}${purge ? '?purge=true' : ''}`)
+  async run({ args: [names], options: { purge }, output, work }) {
+    const { removeEach } = await import('../each.ts')
+    return await removeEach(names, output, async (name) => {
+      await work('DELETE', `${api`/v1/volumes/${name}`}${purge ? '?purge=true' : ''}`)
       return [name]
-    }),
+    })
+  },
 })
 
 const resize = command({
   summary: 'change the size limit of a volume',
   args: [nameArgument, { name: 'SIZE' }],
   options: {},
-  async run({ args: [name, size], client, output }) {
-    const volume = await longCall<VolumeView>({ client, output }, 'POST', api`/v1/volumes/${name}/resize`, { size })
+  async run({ args: [name, size], output, work }) {
+    const volume = await work<VolumeView>('POST', api`/v1/volumes/${name}/resize`, { size })
     output.result(volume, () => volume.name)
     return 0
   },
@@ -161,9 +123,9 @@ const mount = command({
   description: "It counts as a mount with the id 'cli', until holdfast volume umount.",
   args: [nameArgument],
   options: { at: { type: 'string', placeholder: 'DIR', help: 'a directory to mount it on' } },
-  async run({ args: [name], options: { at }, client, output }) {
+  async run({ args: [name], options: { at }, output, work }) {
     const body = at === undefined ? {} : { at: path.resolve(at) }
-    const mounted = await longCall<{ mountpoint: string }>({ client, output }, 'POST', api`/v1/volumes/${name}/mount`, body)
+    const mounted = await work<{ mountpoint: string }>('POST', api`/v1/volumes/${name}/mount`, body)
     output.result(mounted, () => mounted.mountpoint)
     return 0
   },
@@ -173,8 +135,8 @@ const umount = command({
   summary: 'take a mount of holdfast volume mount back',
   args: [nameArgument],
   options: {},
-  async run({ args: [name], client, output }) {
-    await longCall({ client, output }, 'POST', api`/v1/volumes/${name}/umount`, {})
+  async run({ args: [name], output, work }) {
+    await work('POST', api`/v1/volumes/${name}/umount`, {})
     output.result({ name }, () => name)
     return 0
   },
