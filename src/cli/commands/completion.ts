@@ -8,14 +8,14 @@ import { suggestion } from '../../units.ts'
 import { command } from '../command.ts'
 import { shells } from '../complete.ts'
 
-// Bash splits words at '@', '=' and ':' too and replaces only the last piece: the pieces before it are cut off its candidates.
+// Bash splits words at '@', '=' and ':' too and replaces only the last piece, $2: what is before it is cut off the candidates.
 const bash = `_holdfast() {
   local line=\${COMP_LINE:0:COMP_POINT} words current keep
   read -ra words <<< "$line"
   [[ $line == *[[:space:]] ]] && words+=('')
   current=\${words[-1]}
   mapfile -t COMPREPLY < <("\${words[0]}" __complete "\${words[@]:1}" 2>/dev/null)
-  keep=\${current%"\${current##*[$COMP_WORDBREAKS]}"}
+  keep=\${current%"$2"}
   COMPREPLY=("\${COMPREPLY[@]#"$keep"}")
   [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
   return 0

@@ -1,5 +1,6 @@
 /** `holdfast daemon`: the only command that is no client. Its options are the daemon's settings. */
 
+import { setFlagsFromString } from 'node:v8'
 import { loadConfig, settings } from '../../config.ts'
 import { command, type OptionSpec } from '../command.ts'
 
@@ -34,6 +35,8 @@ export const daemon = command({
   async run({ options: { config: file, ...options } }) {
     const flags = Object.entries(options).filter(([key]) => Object.hasOwn(settingOptions, key))
     const config = loadConfig(Object.fromEntries(flags) as Record<string, string | readonly string[]>, process.env, file)
+    // V8 would let garbage of short requests grow to 100 MB before it looks; a daemon that idles has better uses for that.
+    setFlagsFromString('--optimize-for-size')
     const stop = stopRequested()
     const { startDaemon } = await import('../../daemon.ts')
     const running = await startDaemon(config)

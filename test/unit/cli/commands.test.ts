@@ -1,0 +1,226 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { nouns } from '../../../src/cli/nouns.ts'
+import { Harness } from './harness.ts'
+
+let cli: Harness
+
+beforeEach(async () => {
+  cli = await Harness.start()
+})
+
+afterEach(() => cli[Symbol.asyncDispose]())
+
+/** A command line and what it prints, for people. */
+const commands: [string, string | RegExp][] = [
+  ['info', /^version: {8}9\.9\.9\n[^]*driver: {9}vfs\n {2}state: {8}ready\n/],
+  ['version', 'program: 0.1.0\ndaemon:  9.9.9\n'],
+  ['completion bash', /^_holdfast\(\) \{/],
+  ['completion zsh', /^#compdef holdfast/],
+  ['completion fish', /^function __holdfast_complete/],
+  ['volume create new --size 1G', 'new\n'],
+  ['volume ls', /^NAME {3}DRIVER {3}SIZE {3}USED {3}STATUS {3}MOUNTS {3}CREATED\ndb {5}vfs {6}10G {4}500M {3}ok {7}1 /],
+  ['volume inspect db', /^name: {8}db\n[^]*\nlabels: {6}env=prod\n/],
+  ['volume rm web', 'web\n'],
+  ['volume resize db 20G', 'db\n'],
+  ['volume mount db', '/var/lib/holdfast/mounts/db\n'],
+  ['volume mount db --at /mnt/x', '/mnt/x\n'],
+  ['volume umount db', 'db\n'],
+  ['volume usage db', 'NAME   USED   SIZE\ndb     500M   10G\n'],
+  ['volume trim db', 'NAME   TRIMMED\ndb     1K\n'],
+  ['trash ls', /^NAME {3}ID {7}DRIVER[^]*\nold {4}id-old {3}vfs/],
+  ['trash restore old --as older', 'older\n'],
+  ['trash empty', 'old\n'],
+  ['trash empty id-old', 'old\n'],
+  ['snapshot create db --name s2 --label a=b --pause', 'db@s2\n'],
+  ['snapshot ls db', /^SNAPSHOT {3}SIZE[^]*\ndb@s1 /],
+  ['snapshot inspect db@s1', /^name: {7}db@s1\n/],
+  ['snapshot rm db@s1', 'db@s1\n'],
+  ['snapshot revert db@s1', 'db@s1\n'],
+  ['snapshot mount db@s1', '/var/lib/holdfast/mounts/db@s1\n'],
+  ['snapshot umount db@s1', 'db@s1\n'],
+  ['snapshot diff db@s1 db@s2', 'A a\nM b\\nc\nD d\n'],
+  ['operation ls --all', 'ID   KIND   SUBJECT   STATE   PROGRESS   STARTED\n'],
+]
+
+describe('every command', () => {
+  it.each(commands)('%s prints its answer for people', async (line, expected) => {
+    const { code, stdout, stderr } = await cli.holdfast(...line.split(' '))
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    if (typeof expected === 'string') expect(stdout).toBe(expected)
+    else expect(stdout).toMatch(expected)
+  })
+
+  it.each(commands)('%s prints one JSON document for programs', async (line) => {
+    const { code, stdout, stderr } = await cli.holdfast(...line.split(' '), '--json')
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(JSON.parse(stdout)).toBeTypeOf('object')
+  })
+
+  it('is among these or has a test of its own', async () => {
+    const words = new Set(commands.map(([line]) => line.split(' ').slice(0, 2).join(' ')))
+    const lines: string[] = []
+    for (const [name, { load }] of Object.entries(nouns)) {
+      const noun = await load()
+      lines.push(...('verbs' in noun ? Object.keys(noun.verbs).map((verb) => `${name} ${verb}`) : [name]))
+    }
+    const untried = lines.filter((line) => !words.has(line) && line !== 'completion')
+    expect(untried).toEqual(['daemon', 'doctor', 'operation inspect', 'operation watch', 'operation cancel'])
+  })
+
+  it.each(Object.keys(nouns))('%s documents itself and its options', async (name) => {
+    const noun = await nouns[name]?.load()
+    const lines = noun && 'verbs' in noun ? Object.keys(noun.verbs).map((verb) => [name, verb]) : [[name]]
+    for (const words of lines) {
+      const { code, stdout } = await cli.holdfast('help', ...words)
+      expect(code).toBe(0)
+      expect(stdout).toMatch(new RegExp(`^Usage: holdfast ${words.join(' ')}`))
+      expect((await cli.holdfast(...words, '--help')).stdout).toBe(stdout)
+    }
+  })
+})
+
+describe('doctor', () => {
+  it('ends with 1 when anything is found, and shows the remedy', async () => {
+    const { code, stdout } = await cli.holdfast('doctor')
+    expect(code).toBe(1)
+    expect(stdout).toBe('error:    x (data-without-record)\n  fact:   x has no record\n  remedy: remove it\n')
+    const json = await cli.holdfast('doctor', '--json')
+    expect(json.code).toBe(1)
+    expect(JSON.parse(json.stdout)).toMatchObject([{ severity: 'error', check: 'data-without-record' }])
+  })
+
+  it('ends with 0 when all is well', async () => {
+    await cli.holdfast('volume', 'rm', 'web')
+    expect(await cli.holdfast('doctor')).toEqual({ code: 0, stdout: 'all is well\n', stderr: '' })
+  })
+})
+
+describe('volume create', () => {
+  it('asks for what flags and -o say together', async () => {
+    const line = 'volume create n --driver vfs -o size=1G --size 1G -o uid=7 --option on-remove=delete --label a=b --label c -o label.d=e'
+    expect((await cli.holdfast(...line.split(' '))).code).toBe(0)
+    expect(cli.services.calls).toEqual([
+      [
+        'volumes.create',
+        { name: 'n', driver: 'vfs', size: '1G', onRemove: 'delete', labels: { a: 'b', c: '', d: 'e' }, options: { uid: '7' } },
+        { operationId: expect.stringMatching(/^[0-9a-f-]{36}$/) },
+      ],
+    ])
+  })
+
+  it.each([
+    ['--size 1G -o size=2G', 'given twice'],
+    ['--size 1G --size 2G', 'given twice'],
+    ['--label a=1 --label a=2', 'given twice'],
+    ['-o uid', 'not KEY=VALUE'],
+    ['-o =7', 'not KEY=VALUE'],
+  ])('refuses %s', async (options, message) => {
+    const { code, stderr } = await cli.holdfast('volume', 'create', 'n', ...options.split(' '))
+    expect(code).toBe(2)
+    expect(stderr).toContain(message)
+    expect(cli.services.calls).toEqual([])
+  })
+})
+
+describe('volume ls --filter', () => {
+  it('hands the filters on', async () => {
+    const filters = ['driver=vfs', 'label=a', 'label=b=c', 'name=d*', 'dangling=true'].flatMap((filter) => ['--filter', filter])
+    expect((await cli.holdfast('volume', 'ls', ...filters)).stdout).toMatch(/\nweb /)
+    const filter = { driver: 'vfs', labels: ['a', 'b=c'], name: 'd*', dangling: true }
+    expect(cli.services.calls).toEqual([['volumes.list', filter]])
+  })
+
+  it.each([
+    ['nam=x', "unknown filter 'nam'; did you mean 'name'?"],
+    ['db', 'not KEY=VALUE'],
+    ['dangling=yes', 'true, false'],
+  ])('refuses %s', async (filter, message) => {
+    const { code, stderr } = await cli.holdfast('volume', 'ls', '--filter', filter)
+    expect(code).toBe(2)
+    expect(stderr).toContain(message)
+  })
+})
+
+describe('several names', () => {
+  it('are inspected as far as they are there, the others are errors', async () => {
+    const people = await cli.holdfast('volume', 'inspect', 'nope', 'db')
+    expect(people).toMatchObject({ code: 3, stdout: expect.stringContaining('name:        db'), stderr: expect.stringContaining('nope') })
+    const { code, stdout, stderr } = await cli.holdfast('volume', 'inspect', 'nope', 'db', '--json')
+    expect(code).toBe(3)
+    expect(JSON.parse(stdout)).toMatchObject([{ name: 'db' }])
+    expect(stderr).toContain('holdfast: volume nope does not exist')
+  })
+
+  it('are removed although one cannot be; the exit code is that of the first failure', async () => {
+    const { code, stdout, stderr } = await cli.holdfast('volume', 'rm', 'db', 'nope', 'web')
+    expect({ code, stdout }).toEqual({ code: 6, stdout: 'web\n' })
+    expect(stderr).toMatch(/^holdfast: volume db is mounted[^]*\nholdfast: volume nope does not exist/)
+  })
+
+  it('are removed with one JSON document, which is the error when there is one', async () => {
+    const { code, stdout, stderr } = await cli.holdfast('volume', 'rm', '--json', 'db', 'web')
+    expect({ code, stderr }).toEqual({ code: 6, stderr: '' })
+    const details = { removed: ['web'], failed: [{ name: 'db', code: 'IN_USE', message: expect.any(String) }] }
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'IN_USE', details } })
+    await cli.holdfast('volume', 'create', 'a')
+    expect(JSON.parse((await cli.holdfast('volume', 'rm', '--json', 'a')).stdout)).toEqual({ removed: ['a'] })
+  })
+})
+
+describe('the grammar', () => {
+  it.each([
+    ['volum ls', "unknown command 'volum'; did you mean 'volume'?"],
+    ['volume sl', "unknown command 'volume sl'; did you mean 'ls'?"],
+    ['volume create a --sise 1G', "unknown option '--sise'; did you mean '--size'?"],
+    ['--jsn', "unknown option '--jsn'; did you mean '--json'?"],
+    ['volume create', 'NAME is missing'],
+    ['volume resize db', 'SIZE is missing'],
+    ['volume rm', 'NAME is missing'],
+    ['volume ls extra', "'extra' is one argument too many"],
+    ['volume rm web --purge=yes', '--purge takes no value'],
+    ['volume create a --size', '--size needs a value'],
+    ['volume create a --size --quiet', '--size needs a value'],
+    ['snapshot rm db', "'db' is not a snapshot; name it as VOLUME@SNAPSHOT"],
+    ['completion csh', "unknown shell 'csh'"],
+    ['help volum', "unknown command 'volum'"],
+    ['constructor', "unknown command 'constructor'"],
+    ['volume toString', "unknown command 'volume toString'"],
+    ['daemon --log-level loud', "'loud' is not one of"],
+  ])('%s is refused with 2', async (line, message) => {
+    const words = line.split(' ')
+    const people = await cli.holdfast(...words)
+    expect(people).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(message) })
+    expect(people.stderr).toMatch(/^holdfast: .*\n$/)
+    const program = await cli.holdfast('--json', ...words)
+    expect(program).toMatchObject({ code: 2, stderr: '' })
+    expect(JSON.parse(program.stdout)).toEqual({
+      error: { code: 'INVALID_ARGUMENT', message: expect.stringContaining(message), details: expect.any(Object) },
+    })
+  })
+
+  it('takes options of every command anywhere, and after -- none', async () => {
+    const expected = await cli.holdfast('volume', 'inspect', 'db', '--json')
+    expect(await cli.holdfast('--json', 'volume', 'inspect', 'db')).toEqual(expected)
+    expect(await cli.holdfast('volume', '--json', 'inspect', 'db')).toEqual(expected)
+    expect(await cli.holdfast('volume', 'inspect', '--', '--json')).toMatchObject({ code: 3, stdout: '' })
+  })
+
+  it.each([[], ['--help'], ['-h'], ['help']])('shows the commands for %j', async (...words) => {
+    const { code, stdout } = await cli.holdfast(...words)
+    expect(code).toBe(0)
+    for (const name of Object.keys(nouns)) expect(stdout).toContain(`\n  ${name} `)
+  })
+})
+
+describe('names of other characters', () => {
+  it('reach the daemon as they are', async () => {
+    const { code, stderr } = await cli.holdfast('volume', 'inspect', '../info?x#y %')
+    expect(code).toBe(3)
+    expect(stderr).toContain('volume ../info?x#y % does not exist')
+  })
+
+  it('cannot play with the terminal', async () => {
+    const { stderr } = await cli.holdfast('volume', 'inspect', 'a\u001b[2J')
+    expect(stderr).toContain('volume a\\u001b[2J does not exist')
+  })
+})

@@ -1,0 +1,97 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { formatProgress } from '../../../src/cli/progress.ts'
+import type { OperationView } from '../../../src/server/schemas.ts'
+import { Harness } from './harness.ts'
+
+let cli: Harness
+
+beforeEach(async () => {
+  cli = await Harness.start()
+})
+
+afterEach(() => cli[Symbol.asyncDispose]())
+
+function operations(): OperationView[] {
+  return cli.services.operations.list(true)
+}
+
+async function started(): Promise<OperationView> {
+  await expect.poll(operations, { timeout: 10_000 }).toHaveLength(1)
+  return operations()[0] as OperationView
+}
+
+describe('Ctrl-C', () => {
+  it('cancels the operation, waits for it and ends with 130', async () => {
+    const program = cli.spawn('volume', 'create', 'slow')
+    const { id } = await started()
+    process.kill(program.pid, 'SIGINT')
+    expect(await program.ended).toMatchObject({ code: 130, stdout: '', stderr: expect.stringContaining('volume.create of slow was cancelled') })
+    expect(cli.services.calls.at(-1)).toEqual(['operations.cancel', id])
+    expect(operations()).toMatchObject([{ state: 'cancelled' }])
+  })
+
+  it('twice leaves at once', async () => {
+    const cancel = cli.services.operations.cancel
+    Object.assign(cli.services.operations, { cancel: (id: string) => cli.services.operations.inspect(id) })
+    const program = cli.spawn('volume', 'create', 'slow')
+    const { id } = await started()
+    process.kill(program.pid, 'SIGINT')
+    await expect.poll(program.stderr, { timeout: 5000 }).toContain('Ctrl-C again leaves at once')
+    process.kill(program.pid, 'SIGINT')
+    expect(await program.ended).toMatchObject({ code: 130 })
+    expect(operations()).toMatchObject([{ state: 'running' }])
+    cancel(id)
+  })
+
+  it('leaves at once what is no operation', async () => {
+    const mount = Promise.withResolvers<string>()
+    const asked = Promise.withResolvers<void>()
+    Object.assign(cli.services.mounts, { mount: () => (asked.resolve(), mount.promise) })
+    const program = cli.spawn('volume', 'mount', 'db')
+    await asked.promise
+    process.kill(program.pid, 'SIGINT')
+    expect(await program.ended).toMatchObject({ code: 130, stderr: expect.stringContaining('the daemon may still finish it') })
+    mount.resolve('/x')
+  })
+})
+
+describe('operations', () => {
+  it('are listed, inspected and cancelled by their ids', async () => {
+    const creation = cli.holdfast('volume', 'create', 'slow', '--json')
+    const { id } = await started()
+    expect((await cli.holdfast('operation', 'ls')).stdout).toMatch(new RegExp(`\n${id} {3}volume.create {3}slow {6}running {3}25% `))
+    expect((await cli.holdfast('operation', 'inspect', id)).stdout).toContain('progress: volume.create slow [#####')
+    expect(await cli.holdfast('operation', 'cancel', id)).toEqual({ code: 0, stdout: 'cancelled\n', stderr: '' })
+    const { code, stdout } = await creation
+    expect(code).toBe(130)
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'CANCELLED' } })
+    expect((await cli.holdfast('operation', 'ls')).stdout).not.toContain(id)
+  })
+
+  it('are watched to their end, whose error is the exit code', async () => {
+    const creation = cli.holdfast('volume', 'create', 'lag')
+    const { id } = await started()
+    expect(await cli.holdfast('operation', 'watch', id)).toEqual({ code: 0, stdout: 'done\n', stderr: '' })
+    expect(await creation).toMatchObject({ code: 0, stdout: 'lag\n' })
+    expect((await cli.holdfast('operation', 'watch', 'nope')).code).toBe(3)
+
+    Object.assign(cli.services.operations, {
+      inspect: (): OperationView => ({ ...(operations()[0] as OperationView), state: 'failed', error: { code: 'NO_SPACE', message: 'full' } }),
+    })
+    expect(await cli.holdfast('operation', 'watch', id)).toEqual({ code: 10, stdout: '', stderr: 'holdfast: full\n' })
+  })
+})
+
+describe('progress', () => {
+  const base = { id: 'i', kind: 'k', subject: 's', state: 'running', startedAt: '', finishedAt: null, error: null } as const
+  const M = 2 ** 20
+
+  it.each([
+    [null, 'k s ...'],
+    [{ done: M, total: 4 * M, unit: 'bytes', rate: M }, 'k s [#####---------------] 25% 1M of 4M, 1M/s, 3 seconds left'],
+    [{ done: 5, total: 4, unit: 'files', rate: 0 }, 'k s [####################] 100% 5 of 4 files, 0/s'],
+    [{ done: 7, total: null, unit: 'files', rate: 2 }, 'k s 7 files, 2/s'],
+  ])('%j', (progress, expected) => {
+    expect(formatProgress({ ...base, progress })).toBe(expected)
+  })
+})
