@@ -52,7 +52,7 @@ export async function buildFolder<T>(
     if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errno(error) ?? '')) {
       throw new AppError('ALREADY_EXISTS', `${place} is there already; move it away, or choose another name`)
     }
-    throw fromErrno(error, `create ${place}`)
+    throw errno(error) === undefined ? error : fromErrno(error, `create ${place}`) // A signal's reason goes out as it is.
   }
 }
 

@@ -116,7 +116,8 @@ function createDriver(given: Settings): Driver {
     check: (_ctx, known) => checkStorage(storage(), known),
     createVolume: (ctx, spec) => createVolume(storage(), now().adoptions, ctx, spec),
     deleteVolume: (ctx, volume) => deleteVolume(storage(), now().adoptions, ctx, volume),
-    mountpoint: (volume, target) => mountpointOf(layout(), volume, target),
+    // Docker asks before the driver has started, too.
+    mountpoint: (volume, target) => mountpointOf(opened?.storage.layout ?? layoutOf(given.path), volume, target),
     mount: (ctx, volume, target) => mountVolume(layout(), ctx, volume, target),
     unmount: (ctx, volume, target) => unmountVolume(ctx, volume, target),
     usage: (ctx, volume, exact) => usageOf(layout(), ctx, volume, exact),

@@ -190,8 +190,6 @@ function isCopy(entry: MountEntry, original: MountEntry): boolean {
 }
 
 export interface MountOptions {
-  /** A file system's name, or undefined for a bind mount. */
-  readonly type?: string
   /** As `mount -o` takes them. */
   readonly options: readonly string[]
 }
@@ -204,8 +202,7 @@ const deadline: ExecOptions = { timeoutMs: 60_000 }
  * @throws FAILED_PRECONDITION, IN_USE, INTERNAL with mount's own words; TIMEOUT; the signal's reason
  */
 export async function mount(source: string, target: string, how: MountOptions, signal?: AbortSignal): Promise<void> {
-  const type = how.type === undefined ? [] : ['-t', how.type]
-  await exec('mount', [...type, '-o', how.options.join(','), '--', source, target], { ...deadline, signal })
+  await exec('mount', ['-o', how.options.join(','), '--', source, target], { ...deadline, signal })
 }
 
 /**
