@@ -70,6 +70,7 @@ async function startIn(first: number, log: string, program: string, args: readon
     ended,
     async end(signal, timeoutMs = 30_000) {
       process.kill(pid, signal)
+      entered.kill('SIGCONT') // nsenter stops itself when its program was stopped, and would not see the end.
       const late = AbortSignal.timeout(timeoutMs)
       const { promise, reject } = Promise.withResolvers<never>()
       late.addEventListener('abort', () =>

@@ -1,5 +1,6 @@
 /** What an end-to-end test plays on: a sandbox with the daemon and then, as at boot, a dockerd. */
 
+import { expect } from 'vitest'
 import type { MountEntry } from '../../src/system/mount.ts'
 import { type Dockerd, startDockerd } from './dockerd.ts'
 import { type Holdfast, startHoldfast } from './holdfast.ts'
@@ -53,4 +54,18 @@ export async function openStage(dockerdOptions: readonly string[] = []): Promise
     await sandbox.close()
     throw error
   }
+}
+
+/** A container `c1` that has written `data` to `/d/f` of the volume `v1`, made with `options`. */
+export async function play({ engine }: Stage, options: readonly string[], ...runOptions: string[]): Promise<void> {
+  await engine.docker('volume', 'create', '-d', 'holdfast', '--label', 'keep=1', ...options, 'v1')
+  await engine.run('-d', '--name', 'c1', '-v', 'v1:/d', ...runOptions, 'busybox', 'sleep', '3600')
+  await engine.docker('exec', 'c1', 'sh', '-c', 'echo data > /d/f; sync')
+}
+
+/** Ends what `play` began: nothing may hold the volume once its container is gone. */
+export async function expectFreeAfterRemoval({ engine, mountsOf }: Stage): Promise<void> {
+  await engine.docker('rm', '-f', 'c1')
+  await engine.docker('volume', 'rm', 'v1')
+  expect(mountsOf('v1')).toEqual([])
 }
