@@ -12,8 +12,10 @@ export function socketOf(options: Readonly<Record<string, unknown>>, env: NodeJS
   return typeof socket === 'string' ? socket : env['HOLDFAST_SOCKET'] || '/run/holdfast/holdfast.sock'
 }
 
+/** The methods that the admin API has. */
 export type Method = 'GET' | 'POST' | 'DELETE'
 
+/** What a request may have beside its path. */
 export interface RequestOptions {
   readonly body?: object | undefined
   /** The UUID that the operation shall have. */
@@ -26,6 +28,7 @@ export function api(parts: TemplateStringsArray, ...values: readonly string[]): 
   return String.raw({ raw: parts }, ...values.map(encodeURIComponent))
 }
 
+/** Asks the daemon at one socket; a connection for each request. */
 export class Client {
   readonly socket: string
 
@@ -71,13 +74,18 @@ function parseBody(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (cause) {
-    throw new AppError('INTERNAL', `the answer is not JSON (${JSON.stringify(text.slice(0, 80))}); is this Holdfast's socket?`, { cause })
+    throw new AppError(
+      'INTERNAL',
+      `the answer is not JSON (${JSON.stringify(text.slice(0, 80))}); is this Holdfast's socket?`,
+      { cause },
+    )
   }
 }
 
 function refusal(body: unknown, status: number): AppError {
   const error = (body as { error?: { code?: string; message?: string; details?: object } } | undefined)?.error
-  const code = error?.code !== undefined && Object.hasOwn(errorTable, error.code) ? (error.code as ErrorCode) : 'INTERNAL'
+  const code =
+    error?.code !== undefined && Object.hasOwn(errorTable, error.code) ? (error.code as ErrorCode) : 'INTERNAL'
   const message = error?.message ?? `the daemon answered with status ${status}`
   return new AppError(code, message, { details: { ...error?.details } })
 }

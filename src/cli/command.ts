@@ -6,6 +6,7 @@ import type { Output } from './output.ts'
 /** What kind of name stands in a place, so that the shell can complete it. */
 export type Completion = 'volume' | 'snapshot' | 'trash' | 'operation' | 'driver' | 'shell' | 'filter'
 
+/** One argument, by its place. */
 export interface ArgumentSpec {
   /** In capitals, as in the usage line. */
   readonly name: string
@@ -15,6 +16,7 @@ export interface ArgumentSpec {
   readonly complete?: Completion
 }
 
+/** One option, without its name. */
 export interface OptionSpec {
   readonly type: 'boolean' | 'string'
   readonly short?: string
@@ -26,19 +28,32 @@ export interface OptionSpec {
   readonly complete?: Completion
 }
 
+/** Options by their long names, without the dashes. */
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>
 
 /** Options of every command. */
 export const globalOptions = {
   json: { type: 'boolean', help: 'print one JSON document' },
   quiet: { type: 'boolean', help: 'no progress' },
-  socket: { type: 'string', placeholder: 'PATH', help: "the daemon's socket (HOLDFAST_SOCKET; /run/holdfast/holdfast.sock)" },
+  socket: {
+    type: 'string',
+    placeholder: 'PATH',
+    help: "the daemon's socket (HOLDFAST_SOCKET; /run/holdfast/holdfast.sock)",
+  },
   help: { type: 'boolean', short: 'h', help: 'print this help' },
 } as const satisfies OptionSpecs
 
-type ArgumentValue<A> = A extends { variadic: true } ? readonly string[] : A extends { optional: true } ? string | undefined : string
+type ArgumentValue<A> = A extends { variadic: true }
+  ? readonly string[]
+  : A extends { optional: true }
+    ? string | undefined
+    : string
 
-type OptionValue<O> = O extends { type: 'boolean' } ? boolean : O extends { multiple: true } ? readonly string[] : string
+type OptionValue<O> = O extends { type: 'boolean' }
+  ? boolean
+  : O extends { multiple: true }
+    ? readonly string[]
+    : string
 
 /** What a command works with beside its words. */
 export interface Door {
@@ -67,6 +82,7 @@ interface Described<A extends readonly ArgumentSpec[], O extends OptionSpecs> {
   readonly options: O
 }
 
+/** A command whose own types nobody needs to know any more. */
 export interface Command extends Described<readonly ArgumentSpec[], OptionSpecs> {
   /** @returns the exit code */
   run(call: Parsed & Door): Promise<number>

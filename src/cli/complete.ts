@@ -3,9 +3,16 @@
  * daemon. A daemon that does not answer is no error here: there are just no names.
  */
 
-import type { OperationView, SnapshotView, TrashView, VolumeView, InfoView } from '../server/schemas.ts'
+import type { InfoView, OperationView, SnapshotView, TrashView, VolumeView } from '../server/schemas.ts'
 import { Client, socketOf } from './client.ts'
-import { type Command, type Completion, globalOptions, type Noun, type OptionSpec, type OptionSpecs } from './command.ts'
+import {
+  type Command,
+  type Completion,
+  globalOptions,
+  type Noun,
+  type OptionSpec,
+  type OptionSpecs,
+} from './command.ts'
 import { nouns } from './nouns.ts'
 import { commandWords, tokenize } from './parse.ts'
 
@@ -32,13 +39,19 @@ function globalValues(words: readonly string[]): Record<string, unknown> {
 }
 
 async function possible(before: readonly string[], begun: string, client: Client): Promise<string[]> {
-  const { words: [first], rest } = commandWords(before, 1)
+  const {
+    words: [first],
+    rest,
+  } = commandWords(before, 1)
   if (first === undefined) return begun.startsWith('-') ? optionNames(globalOptions) : [...Object.keys(nouns), 'help']
   if (first === 'help') return await helpWords(rest)
   const noun = await load(first)
   if (!noun) return []
   if ('run' in noun) return await forCommand(noun, rest, begun, client)
-  const { words: [verb], rest: left } = commandWords(rest, 1)
+  const {
+    words: [verb],
+    rest: left,
+  } = commandWords(rest, 1)
   if (verb === undefined) return begun.startsWith('-') ? optionNames(globalOptions) : Object.keys(noun.verbs)
   const command = Object.hasOwn(noun.verbs, verb) ? noun.verbs[verb] : undefined
   return command ? await forCommand(command, left, begun, client) : []
@@ -58,7 +71,12 @@ function optionNames(options: OptionSpecs): string[] {
   return Object.keys(options).map((name) => `--${name}`)
 }
 
-async function forCommand({ args, options }: Command, before: readonly string[], begun: string, client: Client): Promise<string[]> {
+async function forCommand(
+  { args, options }: Command,
+  before: readonly string[],
+  begun: string,
+  client: Client,
+): Promise<string[]> {
   const specs: OptionSpecs = { ...globalOptions, ...options }
   const pending = takesValue(before.at(-1), specs)
   if (pending) return await names(pending.complete, client)
@@ -72,7 +90,9 @@ async function forCommand({ args, options }: Command, before: readonly string[],
 
 /** The option that a word names, when its value must follow. */
 function takesValue(word: string | undefined, specs: OptionSpecs): OptionSpec | undefined {
-  const found = Object.entries(specs).find(([name, { short }]) => word === `--${name}` || (short && word === `-${short}`))
+  const found = Object.entries(specs).find(
+    ([name, { short }]) => word === `--${name}` || (short && word === `-${short}`),
+  )
   return found?.[1].type === 'string' ? found[1] : undefined
 }
 
@@ -93,7 +113,8 @@ function get<T>(client: Client, path: string): Promise<T> {
 
 const askNames: Readonly<Record<Exclude<Completion, 'shell' | 'filter'>, (client: Client) => Promise<string[]>>> = {
   volume: async (client) => (await get<VolumeView[]>(client, '/v1/volumes')).map(({ name }) => name),
-  snapshot: async (client) => (await get<SnapshotView[]>(client, '/v1/snapshots')).map(({ volume, name }) => `${volume}@${name}`),
+  snapshot: async (client) =>
+    (await get<SnapshotView[]>(client, '/v1/snapshots')).map(({ volume, name }) => `${volume}@${name}`),
   trash: async (client) => (await get<TrashView[]>(client, '/v1/trash')).flatMap(({ name, id }) => [name, id]),
   operation: async (client) => (await get<OperationView[]>(client, '/v1/operations')).map(({ id }) => id),
   driver: async (client) => (await get<InfoView>(client, '/v1/info')).drivers.map(({ name }) => name),

@@ -8,7 +8,11 @@ interface Failure {
   readonly error: AppError
 }
 
-async function attempt<T>(names: readonly string[], act: (name: string) => Promise<T>, failed: (failure: Failure) => void): Promise<T[]> {
+async function attempt<T>(
+  names: readonly string[],
+  act: (name: string) => Promise<T>,
+  failed: (failure: Failure) => void,
+): Promise<T[]> {
   const done: T[] = []
   for (const name of names) {
     try {
@@ -51,10 +55,14 @@ export async function removeEach(
     if (!output.json) output.raw(gone.map((name) => `${name}\n`).join(''))
     return gone
   }
-  const removed = await attempt(names, async (name) => print(await remove(name)), (failure) => {
-    failures.push(failure)
-    if (!output.json) output.error(failure.error)
-  })
+  const removed = await attempt(
+    names,
+    async (name) => print(await remove(name)),
+    (failure) => {
+      failures.push(failure)
+      if (!output.json) output.error(failure.error)
+    },
+  )
   if (output.json && failures.length > 0) throw summary(failures, removed.flat())
   if (output.json) output.result({ removed: removed.flat() }, () => '')
   return exitCode(failures)

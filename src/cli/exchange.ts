@@ -5,6 +5,7 @@
 
 import type { Socket } from 'node:net'
 
+/** What is sent. */
 export interface Request {
   readonly method: string
   /** Begins with a slash, escaped. */
@@ -13,6 +14,7 @@ export interface Request {
   readonly body?: string | undefined
 }
 
+/** What came back, whole. */
 export interface Answer {
   readonly status: number
   readonly body: string

@@ -14,10 +14,15 @@ const patienceMs = 300
 const pollMs = 250
 
 /** @returns the answer @throws what the daemon answers; CANCELLED after a Ctrl-C */
-export async function longCall<T>({ client, output }: Pick<Door, 'client' | 'output'>, method: Method, path: string, body?: object): Promise<T> {
+export async function longCall<T>(
+  { client, output }: Pick<Door, 'client' | 'output'>,
+  method: Method,
+  path: string,
+  body?: object,
+): Promise<T> {
   const operationId = crypto.randomUUID()
   const [leave, answered] = [new AbortController(), new AbortController()]
-  const stopListening = onInterrupt(() => cancel(client, output, operationId, leave))
+  const stopListening = onInterrupt(() => void cancel(client, output, operationId, leave))
   const answer = client.request<T>(method, path, { body, operationId, signal: leave.signal })
   const watched = watch(client, output, operationId, answered.signal)
   try {
@@ -75,9 +80,13 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve()
     const timer = setTimeout(resolve, ms)
-    signal?.addEventListener('abort', () => {
-      clearTimeout(timer)
-      resolve()
-    }, { once: true })
+    signal?.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer)
+        resolve()
+      },
+      { once: true },
+    )
   })
 }

@@ -14,7 +14,9 @@ import { Output, processStreams, type Streams } from './output.ts'
 import { commandWords, parse } from './parse.ts'
 
 /** A command that was found, with the words that are left for it; or a text of help. */
-type Found = { readonly path: string; readonly command: Command; readonly rest: readonly string[] } | { readonly help: string }
+type Found =
+  | { readonly path: string; readonly command: Command; readonly rest: readonly string[] }
+  | { readonly help: string }
 
 /** @returns the exit code; nothing is thrown */
 export async function run(argv: readonly string[], env: NodeJS.ProcessEnv, streams: Streams): Promise<number> {
@@ -44,7 +46,8 @@ function openDoor(socket: string, output: Output): Door {
   return {
     client,
     output,
-    work: async (method, path, body) => (await import('./long-call.ts')).longCall({ client, output }, method, path, body),
+    work: async (method, path, body) =>
+      (await import('./long-call.ts')).longCall({ client, output }, method, path, body),
   }
 }
 
@@ -55,12 +58,18 @@ async function complete(words: readonly string[], env: NodeJS.ProcessEnv, output
 }
 
 async function find(argv: readonly string[]): Promise<Found> {
-  const { words: [first], rest } = commandWords(argv, 1)
+  const {
+    words: [first],
+    rest,
+  } = commandWords(argv, 1)
   if (first === 'help') return await findHelp(commandWords(rest, 2).words)
   if (first === undefined) return await findNothing(rest)
   const noun = await findNoun(first)
   if ('run' in noun) return { path: first, command: noun, rest }
-  const { words: [verb], rest: left } = commandWords(rest, 1)
+  const {
+    words: [verb],
+    rest: left,
+  } = commandWords(rest, 1)
   if (verb === undefined) return await findHelp([first])
   return { path: `${first} ${verb}`, command: findVerb(first, noun, verb), rest: left }
 }
@@ -83,7 +92,10 @@ async function findHelp([first, verb]: readonly string[]): Promise<Found> {
 async function findNoun(name: string): Promise<Noun | Command> {
   const entry = Object.hasOwn(nouns, name) ? nouns[name] : undefined
   if (entry) return await entry.load()
-  throw new AppError('INVALID_ARGUMENT', `unknown command '${name}'${suggestion(name, [...Object.keys(nouns), 'help'])}`)
+  throw new AppError(
+    'INVALID_ARGUMENT',
+    `unknown command '${name}'${suggestion(name, [...Object.keys(nouns), 'help'])}`,
+  )
 }
 
 function findVerb(noun: string, { verbs }: Noun, name: string): Command {

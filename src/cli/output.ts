@@ -3,7 +3,7 @@
  * is the error when nothing else has been printed.
  */
 
-import { AppError, errno } from '../errors.ts'
+import { type AppError, errno } from '../errors.ts'
 
 /** Where the text goes; the process's own streams, or a test's. */
 export interface Streams {
@@ -23,9 +23,17 @@ export function printable(text: string): string {
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [headings, ...rows.map((row) => row.map(printable))]
   const widths = headings.map((_, column) => lines.reduce((max, line) => Math.max(max, line[column]?.length ?? 0), 0))
-  return lines.map((line) => line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('   ').trimEnd()).join('\n')
+  return lines
+    .map((line) =>
+      line
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('   ')
+        .trimEnd(),
+    )
+    .join('\n')
 }
 
+/** Prints for one command. */
 export class Output {
   readonly json: boolean
   readonly quiet: boolean
@@ -78,10 +86,19 @@ export function formatFields(fields: readonly (readonly [string, string])[]): st
 
 /** A map as `a=b, c=d`, or `-`. */
 export function formatMap(map: Readonly<Record<string, string>>): string {
-  return Object.entries(map).map(([key, value]) => `${key}=${value}`).join(', ') || '-'
+  return (
+    Object.entries(map)
+      .map(([key, value]) => `${key}=${value}`)
+      .join(', ') || '-'
+  )
 }
 
-const ageUnits = [['day', 86_400], ['hour', 3600], ['minute', 60], ['second', 1]] as const
+const ageUnits = [
+  ['day', 86_400],
+  ['hour', 3600],
+  ['minute', 60],
+  ['second', 1],
+] as const
 
 /** A span of time in its largest unit: `3 hours`. */
 export function formatSpan(milliseconds: number): string {

@@ -16,7 +16,10 @@ export function parseLabels(texts: readonly string[] = []): Record<string, strin
     const [key, value] = parsePair('--label', text.includes('=') ? text : `${text}=`)
     const before = labels.get(key)
     if (before !== undefined && before !== value) {
-      throw new AppError('INVALID_ARGUMENT', `label '${key}' is given twice, as '${before}' and as '${value}'; give it once`)
+      throw new AppError(
+        'INVALID_ARGUMENT',
+        `label '${key}' is given twice, as '${before}' and as '${value}'; give it once`,
+      )
     }
     labels.set(key, value)
   }

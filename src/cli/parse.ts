@@ -5,7 +5,14 @@
 
 import { AppError } from '../errors.ts'
 import { suggestion } from '../units.ts'
-import { type ArgumentSpec, type Command, globalOptions, type OptionSpec, type OptionSpecs, type Parsed } from './command.ts'
+import {
+  type ArgumentSpec,
+  type Command,
+  globalOptions,
+  type OptionSpec,
+  type OptionSpecs,
+  type Parsed,
+} from './command.ts'
 
 const { parseArgs } = process.getBuiltinModule('node:util')
 
@@ -21,7 +28,9 @@ export function tokenize(argv: readonly string[], options: OptionSpecs): Token[]
 
 /** Where the words of the command stand: the first `count` of those that are no options of every command. */
 export function commandWords(argv: readonly string[], count: number): { words: string[]; rest: string[] } {
-  const found = tokenize(argv, globalOptions).filter((token) => token.kind === 'positional').slice(0, count)
+  const found = tokenize(argv, globalOptions)
+    .filter((token) => token.kind === 'positional')
+    .slice(0, count)
   const places = found.map((token) => token.index)
   return { words: found.map((token) => token.value), rest: argv.filter((_, index) => !places.includes(index)) }
 }
@@ -49,7 +58,13 @@ function takeOption(
   values: Record<string, boolean | string | string[]>,
 ): void {
   const spec: OptionSpec | undefined = Object.hasOwn(specs, name) ? specs[name] : undefined
-  if (!spec) throw usage(`${path}: unknown option '${rawName}'${suggestion(rawName, Object.keys(specs).map((key) => `--${key}`))}`)
+  if (!spec)
+    throw usage(
+      `${path}: unknown option '${rawName}'${suggestion(
+        rawName,
+        Object.keys(specs).map((key) => `--${key}`),
+      )}`,
+    )
   if (spec.type === 'boolean') {
     if (value !== undefined) throw usage(`${path}: option ${rawName} takes no value`)
     values[name] = true
@@ -67,8 +82,10 @@ function takeOption(
 
 function takeArguments(path: string, specs: readonly ArgumentSpec[], words: readonly string[]): Parsed['args'] {
   const missing = specs[words.length]
-  if (missing && !missing.optional) throw usage(`${path}: ${missing.name} is missing; 'holdfast help ${path}' tells more`)
+  if (missing && !missing.optional)
+    throw usage(`${path}: ${missing.name} is missing; 'holdfast help ${path}' tells more`)
   const extra = specs.at(-1)?.variadic ? undefined : words[specs.length]
-  if (extra !== undefined) throw usage(`${path}: '${extra}' is one argument too many; 'holdfast help ${path}' tells more`)
+  if (extra !== undefined)
+    throw usage(`${path}: '${extra}' is one argument too many; 'holdfast help ${path}' tells more`)
   return specs.map(({ variadic }, index) => (variadic ? words.slice(index) : words[index]))
 }

@@ -25,6 +25,7 @@ export function formatProgress({ kind, subject, progress }: OperationView): stri
   return `${kind} ${subject} [${bar}] ${Math.floor(share * 100)}% ${amount(done)} of ${amount(total)}${suffix}, ${speed}${left}`
 }
 
+/** Where the progress of one operation is shown; nowhere with `--quiet`. */
 export class ProgressLine {
   readonly #output: Output
   readonly #terminal: boolean

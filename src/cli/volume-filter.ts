@@ -15,7 +15,8 @@ export function filterQuery(filters: readonly string[]): string {
     if (!filterKeys.includes(key)) {
       throw new AppError('INVALID_ARGUMENT', `unknown filter '${key}'${suggestion(key, filterKeys)}`)
     }
-    if (key !== 'label' && query.has(key)) throw new AppError('INVALID_ARGUMENT', `filter '${key}' is given twice; give it once`)
+    if (key !== 'label' && query.has(key))
+      throw new AppError('INVALID_ARGUMENT', `filter '${key}' is given twice; give it once`)
     query.append(key, value)
   }
   return query.size > 0 ? `?${query}` : ''

@@ -8,14 +8,15 @@ import type { Services } from '../services/contract.ts'
 import { answerError, answerUnknownRoute } from './errors.ts'
 import type { SchemaTypes } from './json-schema.ts'
 import { openApiRoute } from './openapi.ts'
+import type { AdminApp } from './route.ts'
 import { nodeRoutes } from './routes/node.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { snapshotRoutes } from './routes/snapshots.ts'
 import { trashRoutes } from './routes/trash.ts'
 import { volumeRoutes } from './routes/volumes.ts'
-import type { AdminApp } from './route.ts'
 import { compileValidator } from './validation.ts'
 
+/** How the app is built; without a logger nothing is logged. */
 export interface AdminOptions {
   readonly logger?: FastifyBaseLogger | undefined
 }

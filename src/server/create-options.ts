@@ -17,9 +17,6 @@ const fields: Readonly<Record<string, 'driver' | 'size' | 'onRemove' | 'fromSnap
 
 const notYet = ['from-backup', 'target']
 
-/** The keys that every driver's volumes take with `-o`, beside `label.KEY`. */
-export const universalKeys: readonly string[] = Object.keys(fields)
-
 /**
  * Sorts options as they were typed into a request.
  * @throws INVALID_ARGUMENT for a label without a key, NOT_SUPPORTED for an option of backups
@@ -30,14 +27,22 @@ export function parseCreateOptions(name: string, opts: Readonly<Record<string, s
   const options: [string, string][] = []
   for (const [key, value] of Object.entries(opts)) {
     if (notYet.includes(key)) {
-      throw new AppError('NOT_SUPPORTED', `option '${key}' of volume ${name}: this version has no backups yet; leave it out`)
+      throw new AppError(
+        'NOT_SUPPORTED',
+        `option '${key}' of volume ${name}: this version has no backups yet; leave it out`,
+      )
     }
     const field = Object.hasOwn(fields, key) ? fields[key] : undefined
     if (field !== undefined) known.push([field, value])
     else if (key.startsWith(labelPrefix)) labels.push([labelKey(name, key), value])
     else options.push([key, value])
   }
-  return { name, ...Object.fromEntries(known), labels: Object.fromEntries(labels), options: Object.fromEntries(options) }
+  return {
+    name,
+    ...Object.fromEntries(known),
+    labels: Object.fromEntries(labels),
+    options: Object.fromEntries(options),
+  }
 }
 
 function labelKey(name: string, key: string): string {
@@ -52,7 +57,10 @@ function labelKey(name: string, key: string): string {
 export function addCreateOption(opts: Map<string, string>, key: string, value: string): void {
   const before = opts.get(key)
   if (before !== undefined && before !== value) {
-    throw new AppError('INVALID_ARGUMENT', `option '${key}' is given twice, as '${before}' and as '${value}'; give it once`)
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `option '${key}' is given twice, as '${before}' and as '${value}'; give it once`,
+    )
   }
   opts.set(key, value)
 }

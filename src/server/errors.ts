@@ -4,7 +4,9 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { AppError, errorTable, isAppError, toAppError } from '../errors.ts'
 import { suggestion } from '../units.ts'
 
-type Violation = NonNullable<FastifyError['validation']>[number] & { readonly parentSchema?: { readonly properties?: object } }
+type Violation = NonNullable<FastifyError['validation']>[number] & {
+  readonly parentSchema?: { readonly properties?: object }
+}
 
 /** Fastify's error handler: only what nobody expected is logged. */
 export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
@@ -36,7 +38,8 @@ function describe({ keyword, instancePath, params, message, parentSchema }: Viol
     const key = String(params['additionalProperty'])
     return `${where}: unknown key '${key}'${suggestion(key, Object.keys(parentSchema?.properties ?? {}))}`
   }
-  if (keyword === 'required') return `${where}: '${[field, params['missingProperty']].filter(Boolean).join('.')}' is missing`
+  if (keyword === 'required')
+    return `${where}: '${[field, params['missingProperty']].filter(Boolean).join('.')}' is missing`
   const allowed = Array.isArray(params['allowedValues']) ? `: ${params['allowedValues'].join(', ')}` : ''
   return `${where}: ${field ? `'${field}'` : 'it'} ${message}${allowed}`
 }

@@ -49,7 +49,9 @@ export function array<const S extends object>(items: S): { readonly type: 'array
 }
 
 /** What the schema describes, or null. */
-export function nullable<const S extends object>(schema: S): { readonly anyOf: readonly [S, { readonly type: 'null' }] } {
+export function nullable<const S extends object>(
+  schema: S,
+): { readonly anyOf: readonly [S, { readonly type: 'null' }] } {
   return { anyOf: [schema, { type: 'null' }] }
 }
 

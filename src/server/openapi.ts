@@ -24,11 +24,19 @@ async function describe(version: string, addRoutes: (app: AdminApp) => void): Pr
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'Holdfast', description: 'The admin API, on a UNIX socket', version, license: { name: 'Apache-2.0' } },
+      info: {
+        title: 'Holdfast',
+        description: 'The admin API, on a UNIX socket',
+        version,
+        license: { name: 'Apache-2.0' },
+      },
       tags: ['node', 'volumes', 'snapshots', 'trash', 'operations'].map((name) => ({ name })),
     },
   })
-  await app.register(async (scope) => addRoutes(scope.withTypeProvider<SchemaTypes>()))
+  await app.register((scope, _options, done) => {
+    addRoutes(scope.withTypeProvider<SchemaTypes>())
+    done()
+  })
   await app.ready()
   return app.swagger()
 }

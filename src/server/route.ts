@@ -1,13 +1,19 @@
 /** What every route of the admin API is made with. */
 
-import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
 import type { CallOptions } from '../services/contract.ts'
 import type { SchemaTypes } from './json-schema.ts'
 import { errorBody } from './schemas.ts'
 
 /** Fastify, with handlers typed by their schemas. */
-export type AdminApp = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, SchemaTypes>
+export type AdminApp = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  SchemaTypes
+>
 
 /** The answer without a body. */
 export const nothing = { type: 'null', description: 'done' } as const

@@ -3,6 +3,7 @@
  * a name): that is the services' part, so that every door refuses alike.
  */
 
+import type { Finding } from '../model.ts'
 import type {
   CreateVolumeRequest,
   InfoView,
@@ -11,15 +12,19 @@ import type {
   TrashView,
   VolumeView,
 } from '../services/contract.ts'
-import type { Finding } from '../model.ts'
 import { array, nullable, object, viewOf } from './json-schema.ts'
 
+/** The types of the views, for those who may not know the services. */
 export type { CreateVolumeRequest, Finding, InfoView, OperationView, SnapshotView, TrashView, VolumeView }
 
 const text = { type: 'string' } as const
 const flag = { type: 'string', enum: ['true', 'false'] } as const
 const bytes = { type: 'integer', minimum: 0, description: 'bytes' } as const
-const bytesOrNull = { type: ['integer', 'null'], minimum: 0, description: 'bytes, or null when not known or not limited' } as const
+const bytesOrNull = {
+  type: ['integer', 'null'],
+  minimum: 0,
+  description: 'bytes, or null when not known or not limited',
+} as const
 const time = { type: 'string', format: 'date-time' } as const
 const timeOrNull = { type: ['string', 'null'], format: 'date-time' } as const
 const textMap = { type: 'object', additionalProperties: { type: 'string' } } as const
@@ -31,6 +36,7 @@ export const errorBody = object({
   error: object({ code: text, message: text, details: { type: 'object', additionalProperties: true } as const }),
 })
 
+/** A volume. */
 export const volumeView = viewOf<VolumeView>()(
   object(
     {
@@ -55,6 +61,7 @@ export const volumeView = viewOf<VolumeView>()(
   ),
 )
 
+/** A snapshot. */
 export const snapshotView = viewOf<SnapshotView>()(
   object({
     volume: text,
@@ -68,6 +75,7 @@ export const snapshotView = viewOf<SnapshotView>()(
   }),
 )
 
+/** A volume in the trash. */
 export const trashView = viewOf<TrashView>()(
   object({
     name: text,
@@ -81,6 +89,7 @@ export const trashView = viewOf<TrashView>()(
   }),
 )
 
+/** An operation; progress and error are null where there is none. */
 export const operationView = viewOf<OperationView>()(
   object({
     id: text,
@@ -115,6 +124,7 @@ const driverView = object(
   ['error'],
 )
 
+/** The node. */
 export const infoView = viewOf<InfoView>()(
   object({
     version: text,
@@ -131,10 +141,12 @@ export const infoView = viewOf<InfoView>()(
   }),
 )
 
+/** A finding of doctor. */
 export const findingView = viewOf<Finding>()(
   object({ severity: { enum: ['error', 'warning'] }, check: text, subject: text, message: text, remedy: text }),
 )
 
+/** Small answers. */
 export const versionView = object({ version: text })
 export const mountedView = object({ mountpoint: text })
 export const removedView = object({ removed: array(text) })
@@ -142,6 +154,7 @@ export const trimmedView = object({ name: text, trimmed: bytes })
 export const usageView = object({ name: text, used: bytesOrNull, size: bytesOrNull })
 export const changeView = object({ path: text, change: { enum: ['added', 'removed', 'modified'] } })
 
+/** Bodies: sizes and names are text as it was typed. */
 export const createVolumeBody = object(
   {
     name: text,
@@ -164,14 +177,21 @@ export const namesBody = object({ names: { ...array(text), description: 'none: a
 export const restoreBody = object({ as: { type: 'string', description: 'the new name' } }, ['as'])
 export const diffBody = object({ from: text, to: text })
 
+/** Queries: flags are the words true and false. */
 export const volumeFilterQuery = object(
-  { driver: text, name: { type: 'string', description: '* and ? are wildcards' }, label: { anyOf: [text, array(text)] }, dangling: flag },
+  {
+    driver: text,
+    name: { type: 'string', description: '* and ? are wildcards' },
+    label: { anyOf: [text, array(text)] },
+    dangling: flag,
+  },
   ['driver', 'name', 'label', 'dangling'],
 )
 export const removeVolumeQuery = object({ purge: flag }, ['purge'])
 export const listSnapshotsQuery = object({ volume: text }, ['volume'])
 export const listOperationsQuery = object({ all: flag }, ['all'])
 
+/** Parts of paths. */
 export const volumeParams = object({ name: text })
 export const snapshotParams = object({ name: text, snapshot: text })
 export const trashParams = object({ ref: { type: 'string', description: 'name or id' } })
@@ -182,5 +202,7 @@ const uuid = '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
 /** Lets the caller name the operation that its call starts, so that it can watch and cancel it while it waits. */
 export const operationHeaders = {
   type: 'object',
-  properties: { 'holdfast-operation': { type: 'string', pattern: uuid, description: "the operation's id: a UUID of yours" } },
+  properties: {
+    'holdfast-operation': { type: 'string', pattern: uuid, description: "the operation's id: a UUID of yours" },
+  },
 } as const

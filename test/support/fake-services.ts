@@ -62,15 +62,32 @@ export function fakeServices(): FakeServices {
     snapshots: [{ name: 's1', createdAt: time }],
   })
   volumes.set('web', newVolume('web'))
-  const s1 = { volume: 'db', name: 's1', createdAt: time, size: null, used: 4096, labels: {}, atomic: true, mountpoint: null }
+  const s1 = {
+    volume: 'db',
+    name: 's1',
+    createdAt: time,
+    size: null,
+    used: 4096,
+    labels: {},
+    atomic: true,
+    mountpoint: null,
+  }
   snapshots.set('db@s1', s1)
   trash.push({
-    name: 'old', id: 'id-old', driver: 'vfs', size: null, createdAt: time, deletedAt: time, purgeAt: time, snapshots: 0,
+    name: 'old',
+    id: 'id-old',
+    driver: 'vfs',
+    size: null,
+    createdAt: time,
+    deletedAt: time,
+    purgeAt: time,
+    snapshots: 0,
   })
 
   function volume(name: string): Writable<VolumeView> {
     const found = volumes.get(name)
-    if (!found) throw new AppError('NOT_FOUND', `volume ${name} does not exist; 'holdfast volume ls' lists those that do`)
+    if (!found)
+      throw new AppError('NOT_FOUND', `volume ${name} does not exist; 'holdfast volume ls' lists those that do`)
     return found
   }
   function snapshot(name: string, of: string): Writable<SnapshotView> {
@@ -96,7 +113,11 @@ export function fakeServices(): FakeServices {
       const timer = setTimeout(resolve, subject.startsWith('lag') ? 1000 : 60_000)
       stop.signal.addEventListener('abort', () => {
         clearTimeout(timer)
-        Object.assign(operation(entry.id), { state: 'cancelled', finishedAt: time, error: { code: cancelled.code, message: cancelled.message } })
+        Object.assign(operation(entry.id), {
+          state: 'cancelled',
+          finishedAt: time,
+          error: { code: cancelled.code, message: cancelled.message },
+        })
         reject(cancelled)
       })
     })
@@ -124,13 +145,16 @@ export function fakeServices(): FakeServices {
       list(filter: VolumeFilter = {}) {
         log('volumes.list', filter)
         return [...volumes.values()].filter(
-          (one) => (filter.driver ?? one.driver) === one.driver && (filter.dangling ?? one.mounts.length === 0) === (one.mounts.length === 0),
+          (one) =>
+            (filter.driver ?? one.driver) === one.driver &&
+            (filter.dangling ?? one.mounts.length === 0) === (one.mounts.length === 0),
         )
       },
       inspect: async (name) => volume(name),
       async remove(name, options) {
         log('volumes.remove', name, options)
-        if (volume(name).mounts.length > 0) throw new AppError('IN_USE', `volume ${name} is mounted by 1 container; stop it`)
+        if (volume(name).mounts.length > 0)
+          throw new AppError('IN_USE', `volume ${name} is mounted by 1 container; stop it`)
         volumes.delete(name)
       },
       async resize(name, size) {
@@ -138,7 +162,11 @@ export function fakeServices(): FakeServices {
       },
       trim: async (names) => names.map((name) => ({ name: volume(name).name, trimmed: 1024 })),
       usage: async (names) =>
-        (names.length > 0 ? names : [...volumes.keys()]).map((name) => ({ name, used: volume(name).used, size: volume(name).size })),
+        (names.length > 0 ? names : [...volumes.keys()]).map((name) => ({
+          name,
+          used: volume(name).used,
+          size: volume(name).size,
+        })),
     },
     mounts: {
       get: () => undefined,
@@ -230,14 +258,31 @@ export function fakeServices(): FakeServices {
             facts: { filesystem: 'btrfs' },
             storage: { size: 2 ** 40, free: 2 ** 39 },
           },
-          { name: 'nfs', scope: 'global', state: 'failed', error: 'no server', volumes: 0, capabilities: [], facts: {}, storage: null },
+          {
+            name: 'nfs',
+            scope: 'global',
+            state: 'failed',
+            error: 'no server',
+            volumes: 0,
+            capabilities: [],
+            facts: {},
+            storage: null,
+          },
         ],
         counts: { volumes: volumes.size, mounted: 1, snapshots: snapshots.size, trash: trash.length },
         trashKeepMs: 86_400_000,
       }),
       doctor: async () =>
         volumes.has('web')
-          ? [{ severity: 'error', check: 'data-without-record', subject: 'x', message: 'x has no record', remedy: 'remove it' }]
+          ? [
+              {
+                severity: 'error',
+                check: 'data-without-record',
+                subject: 'x',
+                message: 'x has no record',
+                remedy: 'remove it',
+              },
+            ]
           : [],
     },
   }

@@ -52,6 +52,7 @@ complete -c holdfast -f -a '(__holdfast_complete)'
 
 const scripts: Readonly<Record<string, string>> = { bash, zsh, fish }
 
+/** Prints a script. */
 export const completion = command({
   summary: 'print the completion script for a shell: bash, zsh or fish',
   description: [
@@ -63,7 +64,8 @@ export const completion = command({
   options: {},
   async run({ args: [shell], output }) {
     const script = Object.hasOwn(scripts, shell) ? scripts[shell] : undefined
-    if (script === undefined) throw new AppError('INVALID_ARGUMENT', `unknown shell '${shell}'${suggestion(shell, shells)}`)
+    if (script === undefined)
+      throw new AppError('INVALID_ARGUMENT', `unknown shell '${shell}'${suggestion(shell, shells)}`)
     output.result({ script }, () => script.trimEnd())
     return 0
   },

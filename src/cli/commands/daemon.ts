@@ -21,6 +21,7 @@ function stopRequested(): Promise<void> {
   })
 }
 
+/** Runs until it is told to stop. @throws what keeps the daemon from starting */
 export const daemon = command({
   summary: 'run the daemon in the foreground, until SIGTERM or SIGINT',
   description: [
@@ -30,11 +31,19 @@ export const daemon = command({
   args: [],
   options: {
     ...settingOptions,
-    config: { type: 'string', placeholder: 'FILE', help: 'the settings file (default: /etc/holdfast/daemon.json, if it is there)' },
+    config: {
+      type: 'string',
+      placeholder: 'FILE',
+      help: 'the settings file (default: /etc/holdfast/daemon.json, if it is there)',
+    },
   },
   async run({ options: { config: file, ...options } }) {
     const flags = Object.entries(options).filter(([key]) => Object.hasOwn(settingOptions, key))
-    const config = loadConfig(Object.fromEntries(flags) as Record<string, string | readonly string[]>, process.env, file)
+    const config = loadConfig(
+      Object.fromEntries(flags) as Record<string, string | readonly string[]>,
+      process.env,
+      file,
+    )
     // V8 would let garbage of short requests grow to 100 MB before it looks; a daemon that idles has better uses for that.
     setFlagsFromString('--optimize-for-size')
     const stop = stopRequested()

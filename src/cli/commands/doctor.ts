@@ -5,9 +5,14 @@ import { command } from '../command.ts'
 import { formatFields } from '../output.ts'
 
 function show({ severity, check, subject, message, remedy }: Finding): string {
-  return formatFields([[severity, `${subject} (${check})`], ['  fact', message], ['  remedy', remedy]])
+  return formatFields([
+    [severity, `${subject} (${check})`],
+    ['  fact', message],
+    ['  remedy', remedy],
+  ])
 }
 
+/** Shows what is wrong. */
 export const doctor = command({
   summary: 'find what is wrong or at risk on this node, with the remedy',
   description: 'The exit code is 1 when anything is found, also when it is only a warning.',

@@ -7,7 +7,17 @@ import { formatAge, formatFields, formatSpan } from '../output.ts'
 
 type Fields = [string, string][]
 
-function daemonFields({ version, node, pid, startedAt, root, socket, pluginSocket, trashKeepMs, counts }: InfoView): Fields {
+function daemonFields({
+  version,
+  node,
+  pid,
+  startedAt,
+  root,
+  socket,
+  pluginSocket,
+  trashKeepMs,
+  counts,
+}: InfoView): Fields {
   return [
     ['version', version],
     ['node', node],
@@ -21,18 +31,30 @@ function daemonFields({ version, node, pid, startedAt, root, socket, pluginSocke
   ]
 }
 
-function driverFields({ name, scope, state, error, volumes, capabilities, facts, storage }: InfoView['drivers'][number]): Fields {
+function driverFields({
+  name,
+  scope,
+  state,
+  error,
+  volumes,
+  capabilities,
+  facts,
+  storage,
+}: InfoView['drivers'][number]): Fields {
   return [
     ['driver', name],
     ['  state', error === undefined ? state : `${state}: ${error}`],
     ['  scope', scope],
     ['  volumes', String(volumes)],
     ['  capabilities', capabilities.join(', ') || '-'],
-    ...(storage ? [['  storage', `${formatSize(storage.free)} free of ${formatSize(storage.size)}`] as [string, string]] : []),
+    ...(storage
+      ? [['  storage', `${formatSize(storage.free)} free of ${formatSize(storage.size)}`] as [string, string]]
+      : []),
     ...Object.entries(facts).map(([key, value]): [string, string] => [`  ${key}`, value]),
   ]
 }
 
+/** Shows the node. */
 export const info = command({
   summary: 'show the daemon, its drivers with their capabilities and storage, and counts',
   args: [],
@@ -40,7 +62,11 @@ export const info = command({
   async run({ client, output }) {
     const view = await client.request<InfoView>('GET', '/v1/info')
     output.result(view, () =>
-      formatFields([...daemonFields(view), ['default driver', view.defaultDriver], ...view.drivers.flatMap(driverFields)]),
+      formatFields([
+        ...daemonFields(view),
+        ['default driver', view.defaultDriver],
+        ...view.drivers.flatMap(driverFields),
+      ]),
     )
     return 0
   },

@@ -42,7 +42,9 @@ const ls = command({
   options: { all: { type: 'boolean', help: 'also what has ended, as far as it is remembered' } },
   async run({ options: { all }, client, output }) {
     const operations = await client.request<OperationView[]>('GET', `/v1/operations${all ? '?all=true' : ''}`)
-    output.result(operations, () => formatTable(['ID', 'KIND', 'SUBJECT', 'STATE', 'PROGRESS', 'STARTED'], operations.map(row)))
+    output.result(operations, () =>
+      formatTable(['ID', 'KIND', 'SUBJECT', 'STATE', 'PROGRESS', 'STARTED'], operations.map(row)),
+    )
     return 0
   },
 })
@@ -101,4 +103,5 @@ const cancel = command({
   },
 })
 
+/** The verbs of operations. */
 export const operation: Noun = { verbs: { ls, inspect, watch, cancel } }

@@ -22,7 +22,14 @@ function sizeOf(bytes: number | null): string {
 }
 
 function row({ volume, name, size, used, atomic, mountpoint, createdAt }: SnapshotView): string[] {
-  return [`${volume}@${name}`, sizeOf(size), sizeOf(used), atomic ? 'yes' : 'no', mountpoint ?? '-', formatAge(createdAt)]
+  return [
+    `${volume}@${name}`,
+    sizeOf(size),
+    sizeOf(used),
+    atomic ? 'yes' : 'no',
+    mountpoint ?? '-',
+    formatAge(createdAt),
+  ]
 }
 
 function show({ volume, name, createdAt, size, used, labels, atomic, mountpoint }: SnapshotView): string {
@@ -58,8 +65,13 @@ const ls = command({
   args: [{ name: 'VOLUME', optional: true, complete: 'volume' }],
   options: {},
   async run({ args: [volume], client, output }) {
-    const snapshots = await client.request<SnapshotView[]>('GET', volume === undefined ? '/v1/snapshots' : api`/v1/snapshots?volume=${volume}`)
-    output.result(snapshots, () => formatTable(['SNAPSHOT', 'SIZE', 'USED', 'ATOMIC', 'MOUNTPOINT', 'CREATED'], snapshots.map(row)))
+    const snapshots = await client.request<SnapshotView[]>(
+      'GET',
+      volume === undefined ? '/v1/snapshots' : api`/v1/snapshots?volume=${volume}`,
+    )
+    output.result(snapshots, () =>
+      formatTable(['SNAPSHOT', 'SIZE', 'USED', 'ATOMIC', 'MOUNTPOINT', 'CREATED'], snapshots.map(row)),
+    )
     return 0
   },
 })
@@ -135,9 +147,12 @@ const diff = command({
   options: {},
   async run({ args: [from, to], output, work }) {
     const changes = await work<Change[]>('POST', '/v1/snapshots/diff', { from, to })
-    output.result(changes, () => changes.map(({ path: file, change }) => `${marks[change]} ${printable(file)}`).join('\n'))
+    output.result(changes, () =>
+      changes.map(({ path: file, change }) => `${marks[change]} ${printable(file)}`).join('\n'),
+    )
     return 0
   },
 })
 
+/** The verbs of snapshots. */
 export const snapshot: Noun = { verbs: { create, ls, inspect, rm, revert, mount, umount, diff } }

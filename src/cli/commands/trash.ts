@@ -43,8 +43,7 @@ const empty = command({
   args: [{ name: 'NAME', variadic: true, optional: true, complete: 'trash' }],
   options: {},
   async run({ args: [names], output, work }) {
-    const purge = async (path: string): Promise<string[]> =>
-      (await work<{ removed: string[] }>('DELETE', path)).removed
+    const purge = async (path: string): Promise<string[]> => (await work<{ removed: string[] }>('DELETE', path)).removed
     if (names.length > 0) return await removeEach(names, output, (name) => purge(api`/v1/trash/${name}`))
     const removed = await purge('/v1/trash')
     output.result({ removed }, () => removed.join('\n'))
@@ -52,4 +51,5 @@ const empty = command({
   },
 })
 
+/** The verbs of the trash. */
 export const trash: Noun = { verbs: { ls, restore, empty } }

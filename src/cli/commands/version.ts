@@ -5,6 +5,7 @@ import { version as program } from '../../version.ts'
 import { command } from '../command.ts'
 import { formatFields } from '../output.ts'
 
+/** Shows the versions; a daemon that does not answer is no error. */
 export const version = command({
   summary: 'print the versions of this program and of the daemon',
   args: [],
@@ -15,7 +16,10 @@ export const version = command({
       throw error
     })
     output.result({ version: program, daemon: daemon?.version ?? null }, () =>
-      formatFields([['program', program], ['daemon', daemon?.version ?? 'not reached']]),
+      formatFields([
+        ['program', program],
+        ['daemon', daemon?.version ?? 'not reached'],
+      ]),
     )
     return 0
   },

@@ -28,7 +28,12 @@ const create = command({
       help: "as docker volume create -o: driver, size, on-remove, from-snapshot, label.K or one of the driver's own",
     },
     label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
-    'from-snapshot': { type: 'string', placeholder: 'VOLUME@SNAPSHOT', complete: 'snapshot', help: 'begin as a clone of it' },
+    'from-snapshot': {
+      type: 'string',
+      placeholder: 'VOLUME@SNAPSHOT',
+      complete: 'snapshot',
+      help: 'begin as a clone of it',
+    },
   },
   async run({ args: [name], options, output, work }) {
     const { createRequest } = await import('../create-request.ts')
@@ -65,7 +70,8 @@ const ls = command({
 })
 
 function show(volume: VolumeView): string {
-  const { name, driver, scope, createdAt, status, statusDetail, size, used, mountpoint, mounts, onRemove, origin } = volume
+  const { name, driver, scope, createdAt, status, statusDetail, size, used, mountpoint, mounts, onRemove, origin } =
+    volume
   return formatFields([
     ['name', name],
     ['driver', `${driver} (${scope})`],
@@ -74,7 +80,10 @@ function show(volume: VolumeView): string {
     ['size', sizeOf(size)],
     ['used', sizeOf(used)],
     ['mountpoint', mountpoint ?? '-'],
-    ['mounts', mounts.map(({ id, since, stale }) => `${id} since ${since}${stale ? ' (stale)' : ''}`).join(', ') || '-'],
+    [
+      'mounts',
+      mounts.map(({ id, since, stale }) => `${id} since ${since}${stale ? ' (stale)' : ''}`).join(', ') || '-',
+    ],
     ['labels', formatMap(volume.labels)],
     ['options', formatMap(volume.options)],
     ['on remove', onRemove],
@@ -156,7 +165,12 @@ const usage = command({
   options: {},
   async run({ args: [names], client, output }) {
     const used = await client.request<Usage[]>('POST', '/v1/volumes/usage', { body: { names } })
-    output.result(used, () => formatTable(['NAME', 'USED', 'SIZE'], used.map((one) => [one.name, sizeOf(one.used), sizeOf(one.size)])))
+    output.result(used, () =>
+      formatTable(
+        ['NAME', 'USED', 'SIZE'],
+        used.map((one) => [one.name, sizeOf(one.used), sizeOf(one.size)]),
+      ),
+    )
     return 0
   },
 })
@@ -166,10 +180,18 @@ const trim = command({
   args: [namesArgument],
   options: {},
   async run({ args: [names], client, output }) {
-    const trimmed = await client.request<{ name: string; trimmed: number }[]>('POST', '/v1/volumes/trim', { body: { names } })
-    output.result(trimmed, () => formatTable(['NAME', 'TRIMMED'], trimmed.map((one) => [one.name, formatSize(one.trimmed)])))
+    const trimmed = await client.request<{ name: string; trimmed: number }[]>('POST', '/v1/volumes/trim', {
+      body: { names },
+    })
+    output.result(trimmed, () =>
+      formatTable(
+        ['NAME', 'TRIMMED'],
+        trimmed.map((one) => [one.name, formatSize(one.trimmed)]),
+      ),
+    )
     return 0
   },
 })
 
+/** The verbs of volumes. */
 export const volume: Noun = { verbs: { create, ls, inspect, rm, resize, mount, umount, usage, trim } }

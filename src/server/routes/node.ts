@@ -11,7 +11,13 @@ const tags = ['node']
 export function nodeRoutes(app: AdminApp, { version, node }: Pick<Services, 'version' | 'node'>): void {
   app.get(
     '/v1/version',
-    { schema: { summary: 'The version of the daemon', tags, response: { 200: answer('the version', versionView), ...errors } } },
+    {
+      schema: {
+        summary: 'The version of the daemon',
+        tags,
+        response: { 200: answer('the version', versionView), ...errors },
+      },
+    },
     () => ({ version }),
   )
 

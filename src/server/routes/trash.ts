@@ -11,7 +11,13 @@ const tags = ['trash']
 export function trashRoutes(app: AdminApp, { trash }: Pick<Services, 'trash'>): void {
   app.get(
     '/v1/trash',
-    { schema: { summary: 'What can be restored', tags, response: { 200: answer('the trash', array(trashView)), ...errors } } },
+    {
+      schema: {
+        summary: 'What can be restored',
+        tags,
+        response: { 200: answer('the trash', array(trashView)), ...errors },
+      },
+    },
     async () => trash.list(),
   )
 

@@ -12,14 +12,14 @@ afterEach(() => cli[Symbol.asyncDispose]())
 
 /** A command line and what it prints, for people. */
 const commands: [string, string | RegExp][] = [
-  ['info', /^version: {8}9\.9\.9\n[^]*driver: {9}vfs\n {2}state: {8}ready\n/],
+  ['info', /^version: {8}9\.9\.9\n[\s\S]*driver: {9}vfs\n {2}state: {8}ready\n/],
   ['version', 'program: 0.1.0\ndaemon:  9.9.9\n'],
   ['completion bash', /^_holdfast\(\) \{/],
   ['completion zsh', /^#compdef holdfast/],
   ['completion fish', /^function __holdfast_complete/],
   ['volume create new --size 1G', 'new\n'],
   ['volume ls', /^NAME {3}DRIVER {3}SIZE {3}USED {3}STATUS {3}MOUNTS {3}CREATED\ndb {5}vfs {6}10G {4}500M {3}ok {7}1 /],
-  ['volume inspect db', /^name: {8}db\n[^]*\nlabels: {6}env=prod\n/],
+  ['volume inspect db', /^name: {8}db\n[\s\S]*\nlabels: {6}env=prod\n/],
   ['volume rm web', 'web\n'],
   ['volume resize db 20G', 'db\n'],
   ['volume mount db', '/var/lib/holdfast/mounts/db\n'],
@@ -27,12 +27,12 @@ const commands: [string, string | RegExp][] = [
   ['volume umount db', 'db\n'],
   ['volume usage db', 'NAME   USED   SIZE\ndb     500M   10G\n'],
   ['volume trim db', 'NAME   TRIMMED\ndb     1K\n'],
-  ['trash ls', /^NAME {3}ID {7}DRIVER[^]*\nold {4}id-old {3}vfs/],
+  ['trash ls', /^NAME {3}ID {7}DRIVER[\s\S]*\nold {4}id-old {3}vfs/],
   ['trash restore old --as older', 'older\n'],
   ['trash empty', 'old\n'],
   ['trash empty id-old', 'old\n'],
   ['snapshot create db --name s2 --label a=b --pause', 'db@s2\n'],
-  ['snapshot ls db', /^SNAPSHOT {3}SIZE[^]*\ndb@s1 /],
+  ['snapshot ls db', /^SNAPSHOT {3}SIZE[\s\S]*\ndb@s1 /],
   ['snapshot inspect db@s1', /^name: {7}db@s1\n/],
   ['snapshot rm db@s1', 'db@s1\n'],
   ['snapshot revert db@s1', 'db@s1\n'],
@@ -97,12 +97,20 @@ describe('doctor', () => {
 
 describe('volume create', () => {
   it('asks for what flags and -o say together', async () => {
-    const line = 'volume create n --driver vfs -o size=1G --size 1G -o uid=7 --option on-remove=delete --label a=b --label c -o label.d=e'
+    const line =
+      'volume create n --driver vfs -o size=1G --size 1G -o uid=7 --option on-remove=delete --label a=b --label c -o label.d=e'
     expect((await cli.holdfast(...line.split(' '))).code).toBe(0)
     expect(cli.services.calls).toEqual([
       [
         'volumes.create',
-        { name: 'n', driver: 'vfs', size: '1G', onRemove: 'delete', labels: { a: 'b', c: '', d: 'e' }, options: { uid: '7' } },
+        {
+          name: 'n',
+          driver: 'vfs',
+          size: '1G',
+          onRemove: 'delete',
+          labels: { a: 'b', c: '', d: 'e' },
+          options: { uid: '7' },
+        },
         { operationId: expect.stringMatching(/^[0-9a-f-]{36}$/) },
       ],
     ])
@@ -124,7 +132,10 @@ describe('volume create', () => {
 
 describe('volume ls --filter', () => {
   it('hands the filters on', async () => {
-    const filters = ['driver=vfs', 'label=a', 'label=b=c', 'name=d*', 'dangling=true'].flatMap((filter) => ['--filter', filter])
+    const filters = ['driver=vfs', 'label=a', 'label=b=c', 'name=d*', 'dangling=true'].flatMap((filter) => [
+      '--filter',
+      filter,
+    ])
     expect((await cli.holdfast('volume', 'ls', ...filters)).stdout).toMatch(/\nweb /)
     const filter = { driver: 'vfs', labels: ['a', 'b=c'], name: 'd*', dangling: true }
     expect(cli.services.calls).toEqual([['volumes.list', filter]])
@@ -144,7 +155,11 @@ describe('volume ls --filter', () => {
 describe('several names', () => {
   it('are inspected as far as they are there, the others are errors', async () => {
     const people = await cli.holdfast('volume', 'inspect', 'nope', 'db')
-    expect(people).toMatchObject({ code: 3, stdout: expect.stringContaining('name:        db'), stderr: expect.stringContaining('nope') })
+    expect(people).toMatchObject({
+      code: 3,
+      stdout: expect.stringContaining('name:        db'),
+      stderr: expect.stringContaining('nope'),
+    })
     const { code, stdout, stderr } = await cli.holdfast('volume', 'inspect', 'nope', 'db', '--json')
     expect(code).toBe(3)
     expect(JSON.parse(stdout)).toMatchObject([{ name: 'db' }])
@@ -154,7 +169,7 @@ describe('several names', () => {
   it('are removed although one cannot be; the exit code is that of the first failure', async () => {
     const { code, stdout, stderr } = await cli.holdfast('volume', 'rm', 'db', 'nope', 'web')
     expect({ code, stdout }).toEqual({ code: 6, stdout: 'web\n' })
-    expect(stderr).toMatch(/^holdfast: volume db is mounted[^]*\nholdfast: volume nope does not exist/)
+    expect(stderr).toMatch(/^holdfast: volume db is mounted[\s\S]*\nholdfast: volume nope does not exist/)
   })
 
   it('are removed with one JSON document, which is the error when there is one', async () => {

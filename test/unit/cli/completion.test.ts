@@ -76,7 +76,13 @@ describe('in bash', () => {
 
   /** `script` gives bash a terminal. */
   async function typeInto(rc: string, keys: string): Promise<string> {
-    const env = { PATH: `${directory}:/usr/bin:/bin`, HOME: directory, TERM: 'dumb', HOLDFAST_SOCKET: cli.socket, NODE_NO_WARNINGS: '1' }
+    const env = {
+      PATH: `${directory}:/usr/bin:/bin`,
+      HOME: directory,
+      TERM: 'dumb',
+      HOLDFAST_SOCKET: cli.socket,
+      NODE_NO_WARNINGS: '1',
+    }
     const bash = `bash --noprofile --rcfile ${rc} -i`
     const child = spawn('script', ['-qec', bash, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
     let printed = ''

@@ -1,5 +1,5 @@
-import { createServer, type Server } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -66,6 +66,8 @@ describe('a daemon that cannot be asked', () => {
     const silent = createServer((connection) => void connection.on('error', () => undefined).resume())
     server = silent
     await new Promise<void>((resolve) => silent.listen(socket, resolve))
-    await expect(new Client(socket).request('GET', '/v1/info', { signal: AbortSignal.timeout(50) })).rejects.toThrow(/timeout/)
+    await expect(new Client(socket).request('GET', '/v1/info', { signal: AbortSignal.timeout(50) })).rejects.toThrow(
+      /timeout/,
+    )
   })
 })

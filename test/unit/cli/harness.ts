@@ -44,7 +44,11 @@ export class Harness implements AsyncDisposable {
   /** Runs a command line in this process. */
   async holdfast(...argv: string[]): Promise<Outcome> {
     const [stdout, stderr]: [string[], string[]] = [[], []]
-    const streams = { stdout: (text: string) => void stdout.push(text), stderr: (text: string) => void stderr.push(text), terminal: () => false }
+    const streams = {
+      stdout: (text: string) => void stdout.push(text),
+      stderr: (text: string) => void stderr.push(text),
+      terminal: () => false,
+    }
     const code = await run(argv, { HOLDFAST_SOCKET: this.socket }, streams)
     return { code, stdout: stdout.join(''), stderr: stderr.join('') }
   }

@@ -25,7 +25,11 @@ describe('Ctrl-C', () => {
     const program = cli.spawn('volume', 'create', 'slow')
     const { id } = await started()
     process.kill(program.pid, 'SIGINT')
-    expect(await program.ended).toMatchObject({ code: 130, stdout: '', stderr: expect.stringContaining('volume.create of slow was cancelled') })
+    expect(await program.ended).toMatchObject({
+      code: 130,
+      stdout: '',
+      stderr: expect.stringContaining('volume.create of slow was cancelled'),
+    })
     expect(cli.services.calls.at(-1)).toEqual(['operations.cancel', id])
     expect(operations()).toMatchObject([{ state: 'cancelled' }])
   })
@@ -46,11 +50,18 @@ describe('Ctrl-C', () => {
   it('leaves at once what is no operation', async () => {
     const mount = Promise.withResolvers<string>()
     const asked = Promise.withResolvers<void>()
-    Object.assign(cli.services.mounts, { mount: () => (asked.resolve(), mount.promise) })
+    const slowMount = () => {
+      asked.resolve()
+      return mount.promise
+    }
+    Object.assign(cli.services.mounts, { mount: slowMount })
     const program = cli.spawn('volume', 'mount', 'db')
     await asked.promise
     process.kill(program.pid, 'SIGINT')
-    expect(await program.ended).toMatchObject({ code: 130, stderr: expect.stringContaining('the daemon may still finish it') })
+    expect(await program.ended).toMatchObject({
+      code: 130,
+      stderr: expect.stringContaining('the daemon may still finish it'),
+    })
     mount.resolve('/x')
   })
 })
@@ -59,7 +70,9 @@ describe('operations', () => {
   it('are listed, inspected and cancelled by their ids', async () => {
     const creation = cli.holdfast('volume', 'create', 'slow', '--json')
     const { id } = await started()
-    expect((await cli.holdfast('operation', 'ls')).stdout).toMatch(new RegExp(`\n${id} {3}volume.create {3}slow {6}running {3}25% `))
+    expect((await cli.holdfast('operation', 'ls')).stdout).toMatch(
+      new RegExp(`\n${id} {3}volume.create {3}slow {6}running {3}25% `),
+    )
     expect((await cli.holdfast('operation', 'inspect', id)).stdout).toContain('progress: volume.create slow [#####')
     expect(await cli.holdfast('operation', 'cancel', id)).toEqual({ code: 0, stdout: 'cancelled\n', stderr: '' })
     const { code, stdout } = await creation
@@ -76,19 +89,34 @@ describe('operations', () => {
     expect((await cli.holdfast('operation', 'watch', 'nope')).code).toBe(3)
 
     Object.assign(cli.services.operations, {
-      inspect: (): OperationView => ({ ...(operations()[0] as OperationView), state: 'failed', error: { code: 'NO_SPACE', message: 'full' } }),
+      inspect: (): OperationView => ({
+        ...(operations()[0] as OperationView),
+        state: 'failed',
+        error: { code: 'NO_SPACE', message: 'full' },
+      }),
     })
     expect(await cli.holdfast('operation', 'watch', id)).toEqual({ code: 10, stdout: '', stderr: 'holdfast: full\n' })
   })
 })
 
 describe('progress', () => {
-  const base = { id: 'i', kind: 'k', subject: 's', state: 'running', startedAt: '', finishedAt: null, error: null } as const
+  const base = {
+    id: 'i',
+    kind: 'k',
+    subject: 's',
+    state: 'running',
+    startedAt: '',
+    finishedAt: null,
+    error: null,
+  } as const
   const M = 2 ** 20
 
   it.each([
     [null, 'k s ...'],
-    [{ done: M, total: 4 * M, unit: 'bytes', rate: M }, 'k s [#####---------------] 25% 1M of 4M, 1M/s, 3 seconds left'],
+    [
+      { done: M, total: 4 * M, unit: 'bytes', rate: M },
+      'k s [#####---------------] 25% 1M of 4M, 1M/s, 3 seconds left',
+    ],
     [{ done: 5, total: 4, unit: 'files', rate: 0 }, 'k s [####################] 100% 5 of 4 files, 0/s'],
     [{ done: 7, total: null, unit: 'files', rate: 2 }, 'k s 7 files, 2/s'],
   ])('%j', (progress, expected) => {

@@ -40,7 +40,9 @@ describe('the description', () => {
       const name = `${method} ${path}`
       expect.soft(summary?.length, name).toBeGreaterThan(9)
       expect.soft(tags, name).toHaveLength(1)
-      expect.soft(Object.keys(responses), name).toEqual(expect.arrayContaining([expect.stringMatching(/^2\d\d$/), '4XX', '5XX']))
+      expect
+        .soft(Object.keys(responses), name)
+        .toEqual(expect.arrayContaining([expect.stringMatching(/^2\d\d$/), '4XX', '5XX']))
     }
   })
 
@@ -105,12 +107,18 @@ describe('operations', () => {
     await expect.poll(async () => (await call('GET', `/v1/operations/${id}`)).body.state).toBe('running')
     expect((await call('POST', `/v1/operations/${id}/cancel`)).status).toBe(200)
     expect(await creation).toMatchObject({ status: 499, body: { error: { code: 'CANCELLED' } } })
-    expect((await call('GET', `/v1/operations/${id}`)).body).toMatchObject({ state: 'cancelled', error: { code: 'CANCELLED' } })
+    expect((await call('GET', `/v1/operations/${id}`)).body).toMatchObject({
+      state: 'cancelled',
+      error: { code: 'CANCELLED' },
+    })
   })
 
   it('refuse an id that is no UUID', async () => {
     const answer = await call('POST', '/v1/volumes', { name: 'x' }, { 'holdfast-operation': 'mine' })
-    expect(answer).toMatchObject({ status: 400, body: { error: { message: expect.stringContaining('holdfast-operation') } } })
+    expect(answer).toMatchObject({
+      status: 400,
+      body: { error: { message: expect.stringContaining('holdfast-operation') } },
+    })
   })
 })
 
@@ -123,7 +131,14 @@ describe('requests reach the services', () => {
 
   it('with the body and the operation of a create', async () => {
     const id = crypto.randomUUID()
-    const body = { name: 'n', driver: 'vfs', onRemove: 'delete', fromSnapshot: 'db@s1', labels: { a: 'b' }, options: { c: 'd' } }
+    const body = {
+      name: 'n',
+      driver: 'vfs',
+      onRemove: 'delete',
+      fromSnapshot: 'db@s1',
+      labels: { a: 'b' },
+      options: { c: 'd' },
+    }
     await call('POST', '/v1/volumes', body, { 'holdfast-operation': id })
     expect(services.calls).toEqual([['volumes.create', body, { operationId: id }]])
   })
@@ -142,10 +157,31 @@ describe('requests reach the services', () => {
 
 describe('a refusal names what is wrong', () => {
   it.each([
-    ['an unknown key', 'POST', '/v1/volumes', { name: 'a', sise: '1G' }, 400, "body: unknown key 'sise'; did you mean 'size'?"],
+    [
+      'an unknown key',
+      'POST',
+      '/v1/volumes',
+      { name: 'a', sise: '1G' },
+      400,
+      "body: unknown key 'sise'; did you mean 'size'?",
+    ],
     ['a missing key', 'POST', '/v1/volumes', {}, 400, "body: 'name' is missing"],
-    ['a wrong type', 'POST', '/v1/volumes', { name: 'a', labels: { env: 1 } }, 400, "body: 'labels.env' must be string"],
-    ['an unknown filter', 'GET', '/v1/volumes?drivr=vfs', undefined, 400, "query: unknown key 'drivr'; did you mean 'driver'?"],
+    [
+      'a wrong type',
+      'POST',
+      '/v1/volumes',
+      { name: 'a', labels: { env: 1 } },
+      400,
+      "body: 'labels.env' must be string",
+    ],
+    [
+      'an unknown filter',
+      'GET',
+      '/v1/volumes?drivr=vfs',
+      undefined,
+      400,
+      "query: unknown key 'drivr'; did you mean 'driver'?",
+    ],
     ['a flag that is none', 'GET', '/v1/volumes?dangling=yes', undefined, 400, 'true, false'],
     ['an unknown route', 'GET', '/v1/volume', undefined, 404, 'GET /v1/volume is not in the admin API'],
     ['an unknown volume', 'GET', '/v1/volumes/nope', undefined, 404, 'volume nope does not exist'],
@@ -156,7 +192,11 @@ describe('a refusal names what is wrong', () => {
     const answer = await call(method as 'GET', url, payload)
     expect(answer.status).toBe(status)
     expect(answer.body).toEqual({
-      error: { code: expect.stringMatching(/^[A-Z_]+$/), message: expect.stringContaining(message), details: expect.any(Object) },
+      error: {
+        code: expect.stringMatching(/^[A-Z_]+$/),
+        message: expect.stringContaining(message),
+        details: expect.any(Object),
+      },
     })
   })
 
@@ -176,7 +216,16 @@ it('logs what nobody expected, and nothing else', async () => {
   const logged: string[] = []
   const write = (fields: { err?: Error }) => void logged.push(String(fields.err?.message))
   const quiet = () => undefined
-  const logger = { level: 'info', trace: quiet, debug: quiet, info: quiet, warn: write, error: write, fatal: write, silent: quiet }
+  const logger = {
+    level: 'info',
+    trace: quiet,
+    debug: quiet,
+    info: quiet,
+    warn: write,
+    error: write,
+    fatal: write,
+    silent: quiet,
+  }
   const watched = buildAdminApp(services, { logger: Object.assign(logger, { child: () => logger as never }) as never })
   await watched.inject({ method: 'GET', url: '/v1/volumes/nope' })
   expect(logged).toEqual([])

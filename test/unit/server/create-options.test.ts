@@ -3,7 +3,14 @@ import { addCreateOption, parseCreateOptions } from '../../../src/server/create-
 
 describe('parseCreateOptions', () => {
   it('sorts universal keys, labels and the options of the driver', () => {
-    const opts = { driver: 'vfs', size: '1G', 'on-remove': 'delete', 'from-snapshot': 'a@s', 'label.env': 'x', uid: '7' }
+    const opts = {
+      driver: 'vfs',
+      size: '1G',
+      'on-remove': 'delete',
+      'from-snapshot': 'a@s',
+      'label.env': 'x',
+      uid: '7',
+    }
     expect(parseCreateOptions('db', opts)).toEqual({
       name: 'db',
       driver: 'vfs',
@@ -31,7 +38,9 @@ describe('parseCreateOptions', () => {
   })
 
   it('refuses a label without a key', () => {
-    expect(() => parseCreateOptions('db', { 'label.': 'x' })).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
+    expect(() => parseCreateOptions('db', { 'label.': 'x' })).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT' }),
+    )
   })
 })
 
