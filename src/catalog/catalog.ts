@@ -20,7 +20,7 @@ interface Waiting {
 
 /** SQLite's result codes that a user can act on. */
 function writeError(error: { code: string; message: string }): AppError {
-  const code: ErrorCode = error.code.startsWith('SQLITE_CONSTRAINT_UNIQUE')
+  const code: ErrorCode = /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)/.test(error.code)
     ? 'ALREADY_EXISTS'
     : error.code === 'SQLITE_FULL'
       ? 'NO_SPACE'
@@ -35,8 +35,11 @@ export class Catalog {
   readonly #worker: Worker
   readonly #waiting = new Map<number, Waiting>()
   readonly #statements = new Map<string, Database.Statement>()
+  #owed: readonly Change[] = []
   #nextId = 1
   #generation = 0
+  /** Why nothing can be written any more. */
+  #ended: AppError | undefined
 
   /**
    * Opens the catalog, makes it when it is not there, and migrates it.
@@ -48,11 +51,12 @@ export class Catalog {
       new URL(import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js', import.meta.url),
       {
         workerData: { file },
+      resourceLimits: { maxYoungGenerationSizeMb: 2 },
       },
     )
     this.#worker.on('message', (reply: WriteReply) => this.#settle(reply))
-    this.#worker.on('error', (error) => this.#failAll(error))
-    this.#worker.on('exit', () => this.#failAll(new Error('the writer has ended')))
+    this.#worker.on('error', (error) => this.#end(error))
+    this.#worker.on('exit', () => this.#end(new Error('it has ended')))
     this.#worker.unref()
   }
 
@@ -62,13 +66,15 @@ export class Catalog {
   }
 
   /** Commits all changes as one durable transaction, or none. @throws ALREADY_EXISTS, NO_SPACE, CORRUPT */
-  write(...changes: readonly Change[]): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++
-      this.#waiting.set(id, { resolve, reject })
-      this.#worker.ref()
-      this.#worker.postMessage({ id, changes } satisfies WriteRequest)
-    })
+  async write(...changes: readonly Change[]): Promise<void> {
+    const owed = this.#owed
+    await this.#send([...owed, ...changes])
+    this.#owed = this.#owed.filter((change) => !owed.includes(change))
+  }
+
+  /** Commits `change`, which is to be harmless when done twice, together with the next write that succeeds, whatever that is. */
+  owe(change: Change): void {
+    this.#owed = [...this.#owed, change]
   }
 
   volume(name: string): Volume | undefined {
@@ -161,10 +167,23 @@ export class Catalog {
 
   /** Ends after every write that was asked for has been committed. */
   async close(): Promise<void> {
-    this.#worker.ref()
-    this.#worker.postMessage('close')
-    await once(this.#worker, 'exit')
+    if (this.#owed.length > 0) await this.write().catch(() => {}) // Then the next start finds the entry open and recovers it.
+    if (!this.#ended) {
+      this.#worker.ref()
+      this.#worker.postMessage('close')
+      await once(this.#worker, 'exit')
+    }
     this.#db.close()
+  }
+
+  #send(changes: readonly Change[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) return reject(this.#ended)
+      const id = this.#nextId++
+      this.#waiting.set(id, { resolve, reject })
+      this.#worker.ref()
+      this.#worker.postMessage({ id, changes } satisfies WriteRequest)
+    })
   }
 
   #prepared(sql: string): Database.Statement {
@@ -197,10 +216,10 @@ export class Catalog {
     }
   }
 
-  #failAll(cause: Error): void {
-    for (const { reject } of this.#waiting.values()) {
-      reject(new AppError('INTERNAL', `the catalog's writer failed: ${cause.message}; restart the daemon`, { cause }))
-    }
+  /** The writer is gone: who waits for it, and who comes later, is told so. */
+  #end(cause: Error): void {
+    this.#ended ??= new AppError('INTERNAL', `the catalog's writer failed: ${cause.message}; restart the daemon`, { cause })
+    for (const { reject } of this.#waiting.values()) reject(this.#ended)
     this.#waiting.clear()
   }
 }

@@ -59,7 +59,8 @@ export class Node implements NodeService {
   }
 }
 
-const capabilityNames = ['snapshots', 'clone', 'revert', 'resize', 'trim', 'trash'] as const
+/** In the order in which they are shown. */
+export const capabilityNames = ['snapshots', 'clone', 'revert', 'resize', 'trim', 'trash'] as const
 
 /** A capability that is present is supported: there is no second list. */
 export function capabilitiesOf(driver: Driver): string[] {
