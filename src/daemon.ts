@@ -64,28 +64,33 @@ export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Prom
     log,
   }
   const docker = new DockerApi(config.dockerSocket)
-  const { services, mounts, trash } = buildServices(core, docker)
-  await noteBoot(catalog)
-  await mounts.takeOver(bootId())
-
-  void recover(core, docker)
-  void drivers.start((signal) => core.operations.plainContext(signal), catalog)
-  const doors = await openDoors(config, services, log)
-  const tidying = setInterval(() => void tidy(mounts, trash, log), tidyEveryMs)
-  tidying.unref()
-  log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
-
+  const rooms = buildServices(core, docker)
+  const doors: Door[] = []
+  const tidying = setInterval(() => void tidy(rooms, log), tidyEveryMs).unref()
   let stopping: Promise<void> | undefined
   const stop = async (): Promise<void> => {
     clearInterval(tidying)
-    for (const socket of [config.pluginSocket, config.socket]) rmSync(socket, { force: true })
+    for (const { socket } of doors) rmSync(socket, { force: true })
     await core.operations.stop(stopWaitMs)
-    await Promise.all(doors.map((door) => door.close()))
+    await Promise.all(doors.map(({ app }) => app.close()))
     await drivers.stop()
     await catalog.close()
     lock.release()
     log.info({ pid: process.pid }, 'stopped')
   }
+
+  try {
+    await noteBoot(catalog)
+    await rooms.mounts.takeOver(bootId())
+    void recover(core, docker)
+    void drivers.start((signal) => core.operations.plainContext(signal), catalog)
+    await openDoor(buildAdminApp(rooms, { logger: log }), config.socket, doors)
+    await openDoor(buildPluginApp(rooms, { log }), config.pluginSocket, doors)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
   return { stop: () => (stopping ??= stop()) }
 }
 
@@ -98,19 +103,23 @@ function buildLog(config: Config): Logger {
   })
 }
 
-function buildServices(core: Core, docker: DockerApi): { services: Services; mounts: Mounts; trash: Trash } {
+interface Rooms extends Services {
+  readonly mounts: Mounts
+  readonly snapshots: Snapshots
+  readonly trash: Trash
+}
+
+function buildServices(core: Core, docker: DockerApi): Rooms {
   const trash = new Trash(core)
-  const mounts = new Mounts(core)
-  const services: Services = {
+  return {
     version,
     volumes: new Volumes(core, trash),
-    mounts,
+    mounts: new Mounts(core),
     snapshots: new Snapshots(core, docker),
     trash,
     operations: core.operations,
     node: new Node(core, docker),
   }
-  return { services, mounts, trash }
 }
 
 /** Doctor compares the first start of this boot with Docker's. */
@@ -119,28 +128,29 @@ async function noteBoot(catalog: Catalog): Promise<void> {
   await catalog.write(putSetting('first-start-of-boot', String(Date.now())))
 }
 
-async function openDoors(config: Config, services: Services, log: Logger): Promise<FastifyInstance[]> {
-  const admin = buildAdminApp(services, { logger: log })
-  const plugin = buildPluginApp(services, { log })
-  await listen(admin, config.socket)
-  await listen(plugin, config.pluginSocket)
-  return [plugin, admin]
+/** A socket of ours, and what answers there. */
+interface Door {
+  readonly app: FastifyInstance
+  readonly socket: string
 }
 
-async function listen(app: FastifyInstance, socket: string): Promise<void> {
+/** Listens, and adds itself to `doors`, which hold only what a stop may unlink. */
+async function openDoor(app: FastifyInstance, socket: string, doors: Door[]): Promise<void> {
   mkdirSync(path.dirname(socket), { recursive: true, mode: 0o755 })
   if (await isListening(socket)) {
     throw new AppError('FAILED_PRECONDITION', `another program answers on ${socket}; stop it, or choose another socket`)
   }
   rmSync(socket, { force: true })
   await app.listen({ path: socket })
+  doors.push({ app, socket })
   chmodSync(socket, 0o660)
 }
 
-async function tidy(mounts: Mounts, trash: Trash, log: Logger): Promise<void> {
+async function tidy({ mounts, snapshots, trash }: Rooms, log: Logger): Promise<void> {
   try {
     await trash.purgeExpired()
     await mounts.sweep()
+    await snapshots.sweep()
   } catch (error) {
     log.warn({ error: (error as Error).message }, 'tidying up failed')
   }

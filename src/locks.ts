@@ -21,6 +21,8 @@ type Release = () => void
 
 export const volumeKey = (name: string): string => `volume:${name}`
 export const mountKey = (name: string): string => `mount:${name}`
+/** A volume in the trash goes by its id: its name is free for others. No volume's name begins with `~`. */
+export const trashKey = (id: string): string => volumeKey(`~${id}`)
 
 /** How long a call waits for another one on the same volume before it says so: far below Docker's 60 s. */
 export const lockWaitMs = 10_000

@@ -19,7 +19,7 @@ interface Waiting {
 }
 
 /** SQLite's result codes that a user can act on. */
-function writeError(error: { code: string; message: string }): AppError {
+function sqliteError(what: 'read' | 'written', error: { code: string; message: string }): AppError {
   const code: ErrorCode = /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)/.test(error.code)
     ? 'ALREADY_EXISTS'
     : error.code === 'SQLITE_FULL'
@@ -27,7 +27,7 @@ function writeError(error: { code: string; message: string }): AppError {
       : /^SQLITE_(CORRUPT|NOTADB)/.test(error.code)
         ? 'CORRUPT'
         : 'INTERNAL'
-  return new AppError(code, `the catalog could not be written: ${error.message}`, { details: { sqlite: error.code } })
+  return new AppError(code, `the catalog could not be ${what}: ${error.message}`, { details: { sqlite: error.code } })
 }
 
 export class Catalog {
@@ -51,7 +51,7 @@ export class Catalog {
       new URL(import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js', import.meta.url),
       {
         workerData: { file },
-      resourceLimits: { maxYoungGenerationSizeMb: 2 },
+        resourceLimits: { maxYoungGenerationSizeMb: 2 },
       },
     )
     this.#worker.on('message', (reply: WriteReply) => this.#settle(reply))
@@ -167,7 +167,7 @@ export class Catalog {
 
   /** Ends after every write that was asked for has been committed. */
   async close(): Promise<void> {
-    if (this.#owed.length > 0) await this.write().catch(() => {}) // Then the next start finds the entry open and recovers it.
+    if (this.#owed.length > 0) await Promise.allSettled([this.write()])
     if (!this.#ended) {
       this.#worker.ref()
       this.#worker.postMessage('close')
@@ -196,12 +196,20 @@ export class Catalog {
   }
 
   #one<T>(sql: string, params: readonly string[], read: (row: rows.Row) => T): T | undefined {
-    const row = this.#prepared(sql).get(...params) as rows.Row | undefined
-    return row && read(row)
+    const [first] = this.#rows(sql, params)
+    return first && read(first)
   }
 
   #all<T>(sql: string, params: readonly string[], read: (row: rows.Row) => T): T[] {
-    return (this.#prepared(sql).all(...params) as rows.Row[]).map(read)
+    return this.#rows(sql, params).map(read)
+  }
+
+  #rows(sql: string, params: readonly string[]): rows.Row[] {
+    try {
+      return this.#prepared(sql).all(...params) as rows.Row[]
+    } catch (error) {
+      throw sqliteError('read', error as { code: string; message: string })
+    }
   }
 
   #settle(reply: WriteReply | 'closed'): void {
@@ -209,7 +217,7 @@ export class Catalog {
     const waiting = this.#waiting.get(reply.id)
     this.#waiting.delete(reply.id)
     if (this.#waiting.size === 0) this.#worker.unref()
-    if (reply.error) waiting?.reject(writeError(reply.error))
+    if (reply.error) waiting?.reject(sqliteError('written', reply.error))
     else {
       this.#generation++
       waiting?.resolve()
@@ -218,7 +226,9 @@ export class Catalog {
 
   /** The writer is gone: who waits for it, and who comes later, is told so. */
   #end(cause: Error): void {
-    this.#ended ??= new AppError('INTERNAL', `the catalog's writer failed: ${cause.message}; restart the daemon`, { cause })
+    this.#ended ??= new AppError('INTERNAL', `the catalog's writer failed: ${cause.message}; restart the daemon`, {
+      cause,
+    })
     for (const { reject } of this.#waiting.values()) reject(this.#ended)
     this.#waiting.clear()
   }

@@ -7,15 +7,28 @@ import type { DriverState, Json, MountHold, Operation, Snapshot, TrashedVolume, 
 
 export type Row = Record<string, unknown>
 
+/** A JSON object of the row; damaged when it is anything else, and `null` is none where the fallback is one. */
 function parse<T>(row: Row, column: string, fallback: T, damaged: string[]): T {
   try {
     const value = JSON.parse(String(row[column])) as T
-    if (typeof value === 'object') return value
+    if (isObject(value) || (value === null && fallback === null)) return value
   } catch {
     // reported as damage by the caller
   }
   damaged.push(column)
   return fallback
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Docker takes a volume whose time it cannot read for one that is gone. */
+function parseTime(row: Row, column: string, damaged: string[]): string {
+  const text = String(row[column])
+  if (!Number.isNaN(Date.parse(text))) return text
+  damaged.push(column)
+  return new Date(0).toISOString()
 }
 
 function damage(columns: readonly string[]): { damage?: string } {
@@ -34,7 +47,7 @@ export function volume(row: Row): Volume {
     onRemove: row['on_remove'] as Volume['onRemove'],
     origin: row['origin'] as string | null,
     state: parse<DriverState | null>(row, 'state', null, damaged),
-    createdAt: String(row['created_at']),
+    createdAt: parseTime(row, 'created_at', damaged),
     ...damage(damaged),
   }
 }
@@ -58,7 +71,7 @@ export function snapshot(row: Row): Snapshot {
     size: row['size'] as number | null,
     used: row['used'] as number | null,
     state: parse<DriverState | null>(row, 'state', null, damaged),
-    createdAt: String(row['created_at']),
+    createdAt: parseTime(row, 'created_at', damaged),
     ...damage(damaged),
   }
 }

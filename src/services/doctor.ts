@@ -98,12 +98,14 @@ const checks: Readonly<Record<string, Check>> = {
   },
 
   'unreferenced-mounts': async ({ core }) => {
-    const held = new Set(core.catalog.allHolds().map((hold) => hold.volumeId))
+    const held = new Set(core.catalog.allHolds().map((hold) => `${hold.volumeId}@${hold.snapshotId ?? ''}`))
     const folder = `${mountsFolder(core)}/`
     const mounted = readMounts().filter(({ mountpoint }) => mountpoint.startsWith(folder))
     const orphans = mounted.filter(({ mountpoint }) => {
-      const [name] = mountpoint.slice(folder.length).split('@', 1)
-      return !held.has(core.catalog.volume(name as string)?.id ?? '')
+      const [name = '', snapshotName] = mountpoint.slice(folder.length).split('@')
+      const id = core.catalog.volume(name)?.id ?? ''
+      const snapshot = snapshotName === undefined ? undefined : core.catalog.snapshot(id, snapshotName)
+      return !held.has(`${id}@${snapshot?.id ?? ''}`)
     })
     return orphans.map(({ mountpoint }) =>
       warning(

@@ -82,6 +82,13 @@ export class Drivers {
     )
   }
 
+  /** As `ready`, but waits as long as it takes. Pends for ever when the daemon stops before. */
+  async started(name: string): Promise<Driver> {
+    const { driver, ready } = this.#entry(name)
+    await ready.promise
+    return driver
+  }
+
   /** Starts all, each by itself; ends when every one is ready or `stop` was called. */
   async start(context: (signal: AbortSignal) => DriverContext, catalog: Catalog): Promise<void> {
     const ctx = context(this.#stopping.signal)

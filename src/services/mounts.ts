@@ -12,7 +12,7 @@ import { mount, mountAt, readMounts, unmount } from '../system/mount.ts'
 import type { DockerVolume, MountService } from './contract.ts'
 import { type Core, findVolume, mountsFolder, now, requireVolume, volumeTarget } from './core.ts'
 import { bindPrefix, cliMountId, isCliHold, kernelUses } from './use.ts'
-import { volumeMountpoint } from './views.ts'
+import { volumeMountpoint, volumeTrouble } from './views.ts'
 
 /** Volumes looked at in one sweep: each look reads the mount tables of the whole host. */
 const sweepLimit = 20
@@ -32,16 +32,16 @@ export class Mounts implements MountService {
     const volume = this.#core.catalog.volume(name)
     if (!volume) return undefined
     const holds = this.#core.catalog.holds(volume.id)
-    const mountpoint = volumeMountpoint(this.#core, volume)
+    const trouble = volumeTrouble(this.#core, volume)
     const status = {
       driver: volume.driver,
       ...(volume.size !== null && { size: volume.size }),
       onRemove: volume.onRemove,
       mounts: holds.filter((hold) => hold.snapshotId === null).length,
-      status: mountpoint === null ? 'degraded' : 'ok',
-      ...(volume.damage !== undefined && { statusDetail: volume.damage }),
+      status: trouble === undefined ? 'ok' : 'degraded',
+      ...(trouble !== undefined && { statusDetail: trouble }),
     }
-    return { name, mountpoint: mountpoint ?? '', createdAt: volume.createdAt, status }
+    return { name, mountpoint: volumeMountpoint(this.#core, volume) ?? '', createdAt: volume.createdAt, status }
   }
 
   list(): { name: string; mountpoint: string }[] {

@@ -104,7 +104,7 @@ export class Operations implements OperationService {
   cancel(id: string): OperationView {
     const view = this.inspect(id)
     const running = this.#running.get(id)
-    if (!running) throw new AppError('FAILED_PRECONDITION', `operation ${id} has ended (${view.state})`)
+    if (!running) throw new AppError('FAILED_PRECONDITION', `operation ${id} ${whyNot(view)}`)
     running.abort.abort(new AppError('CANCELLED', `${view.kind} of ${view.subject} was cancelled`))
     return view
   }
@@ -157,7 +157,7 @@ export class Operations implements OperationService {
     const state = isAppError(error, 'CANCELLED') ? 'cancelled' : 'failed'
     try {
       await undo?.(this.plainContext())
-      await this.#catalog.write(finishOperation(operation.id, state, now(), brief(error)))
+      await this.#closeFailed(finishOperation(operation.id, state, now(), brief(error)))
     } catch (undoError) {
       this.#log.error(
         { operation: operation.kind, subject: operation.subject, error: (undoError as Error).message },
@@ -166,6 +166,11 @@ export class Operations implements OperationService {
     }
     this.#end(running, state, error)
     return error
+  }
+
+  /** An undone entry must not stay open on a full disk: a later start would do again what the user has been told has failed. */
+  async #closeFailed(closing: Change): Promise<void> {
+    await this.#catalog.write(closing).catch(() => this.#catalog.owe(closing))
   }
 
   #end(running: Running, state: OperationState, error?: AppError): void {
@@ -208,6 +213,11 @@ export class Operations implements OperationService {
 
 function now(): string {
   return new Date().toISOString()
+}
+
+function whyNot({ state }: OperationView): string {
+  if (state !== 'running') return `has ended (${state})`
+  return 'was interrupted by a crash and is being recovered; it cannot be cancelled'
 }
 
 function brief(error: AppError): { code: string; message: string } {

@@ -6,7 +6,7 @@
 import { type Change, dropSnapshot, dropVolume, putVolume } from '../catalog/changes.ts'
 import type { Driver, DriverContext } from '../driver.ts'
 import { AppError, toAppError } from '../errors.ts'
-import { mountKey, volumeKey } from '../locks.ts'
+import { mountKey, trashKey, volumeKey } from '../locks.ts'
 import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import type { Core } from './core.ts'
@@ -32,7 +32,7 @@ type Recover = (job: Case) => Promise<Ending>
 const recoveries: Readonly<Record<string, Recover>> = {
   'volume.create': async ({ core, ctx, operation }) => {
     const { volume } = operation.payload as unknown as { volume: Volume }
-    const driver = await core.drivers.ready(volume.driver)
+    const driver = await core.drivers.started(volume.driver)
     await driver.deleteVolume(ctx, volume)
     return undone
   },
@@ -59,11 +59,12 @@ const recoveries: Readonly<Record<string, Recover>> = {
   },
 
   'volume.restore': async (job) => {
-    const { id, name } = job.operation.payload as { id: string; name: string }
+    const { id, name, deletedAt } = job.operation.payload as { id: string; name: string; deletedAt: string }
     const found = await find(job, id)
-    if (!found?.driver.trash) return undone
+    // Restored by a later call, or even removed once more: then this one has nothing to say any more.
+    if (!found?.driver.trash || !('deletedAt' in found.volume) || found.volume.deletedAt !== deletedAt) return undone
     const state = await found.driver.trash.restore(job.ctx, found.volume, name)
-    const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...volume } = found.volume as TrashedVolume
+    const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...volume } = found.volume
     return { state: 'done', changes: [putVolume({ ...volume, name, state })] }
   },
 
@@ -107,10 +108,14 @@ const recoveries: Readonly<Record<string, Recover>> = {
   },
 }
 
-async function find({ core }: Case, id: string): Promise<{ volume: Volume; driver: Driver } | undefined> {
+type Found = { readonly volume: Volume | TrashedVolume; readonly driver: Driver }
+
+/** @throws CORRUPT for a damaged record, which no change may overwrite */
+async function find({ core }: Case, id: string): Promise<Found | undefined> {
   const volume = core.catalog.volumeById(id)
   if (!volume) return undefined
-  return { volume, driver: await core.drivers.ready(volume.driver) }
+  if (volume.damage !== undefined) throw new AppError('CORRUPT', `volume ${volume.name}: ${volume.damage}`)
+  return { volume, driver: await core.drivers.started(volume.driver) }
 }
 
 /** The volume an operation works on: `db` for `db@s1`. */
@@ -118,15 +123,23 @@ function volumeOf(operation: Operation): string {
   return operation.subject.split('@', 1)[0] as string
 }
 
+/** What a request for the volume, live or in the trash, would have to hold. */
+function keysOf(name: string, operations: readonly Operation[]): string[] {
+  const ids = operations.flatMap(({ payload }) => {
+    const id = (payload as { id?: unknown } | null)?.id
+    return typeof id === 'string' ? [id] : []
+  })
+  return [volumeKey(name), mountKey(name), ...ids.map(trashKey)]
+}
+
 /**
  * Recovers everything that a crash interrupted. Locks are taken before this returns to the event loop for the first time; call
- * it before the sockets listen, and do not wait for it: it waits for the drivers.
+ * it before the sockets listen, and do not wait for it: it waits for the drivers, however long they take to start.
  */
 export async function recover(core: Core, docker: DockerApi): Promise<void> {
   const byVolume = Map.groupBy(core.catalog.runningOperations(), volumeOf)
   const jobs = [...byVolume].map(([name, operations]) => {
-    const keys = [volumeKey(name), mountKey(name)]
-    return core.locks.with(keys, `volume ${name} is being recovered after a crash`, async () => {
+    return core.locks.with(keysOf(name, operations), `volume ${name} is being recovered after a crash`, async () => {
       for (const operation of operations) await recoverOne(core, docker, operation)
     })
   })

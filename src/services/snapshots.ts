@@ -8,11 +8,20 @@ import { AppError } from '../errors.ts'
 import { mountKey, volumeKey } from '../locks.ts'
 import type { MountHold, Snapshot, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
-import { mount, mountAt, unmount } from '../system/mount.ts'
+import { mount, mountAt, readMounts, unmount } from '../system/mount.ts'
 import { diffTrees } from '../system/tree-diff.ts'
 import { parseSnapshotName, parseSnapshotRef } from '../units.ts'
 import type { CallOptions, SnapshotService, SnapshotView } from './contract.ts'
-import { type Core, findVolume, now, requireSnapshot, requireVolume, snapshotTarget, volumeTarget } from './core.ts'
+import {
+  type Core,
+  findVolume,
+  mountsFolder,
+  now,
+  requireSnapshot,
+  requireVolume,
+  snapshotTarget,
+  volumeTarget,
+} from './core.ts'
 import { whilePaused } from './pause.ts'
 import { bindPrefix, cliMountId, requireUnused } from './use.ts'
 import { snapshotView } from './views.ts'
@@ -150,6 +159,32 @@ export class Snapshots implements SnapshotService {
       } finally {
         for (const place of places) await this.#hideUnheld(place)
       }
+    })
+  }
+
+  /** Unmounts snapshots that nobody holds: a crash has left them, such as one while they were compared. */
+  async sweep(): Promise<void> {
+    for (const { volume, snapshot } of this.#leftOver()) {
+      await this.#locked(volume, `volume ${volume} is being tidied up`, async () =>
+        this.#hideUnheld(await this.#place(volume, snapshot)),
+      ).catch((error: Error) =>
+        this.#core.log.warn(
+          { subject: `${volume}@${snapshot}`, error: error.message },
+          'could not tidy up a left-over mount',
+        ),
+      )
+    }
+  }
+
+  #leftOver(): { volume: string; snapshot: string }[] {
+    const folder = `${mountsFolder(this.#core)}/`
+    return readMounts().flatMap(({ mountpoint }) => {
+      const [name = '', snapshotName = ''] = mountpoint.startsWith(folder)
+        ? mountpoint.slice(folder.length).split('@')
+        : []
+      const volume = this.#core.catalog.volume(name)
+      const snapshot = volume && this.#core.catalog.snapshot(volume.id, snapshotName)
+      return snapshot && this.#holds(volume, snapshot).length === 0 ? [{ volume: name, snapshot: snapshotName }] : []
     })
   }
 

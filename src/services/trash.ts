@@ -6,7 +6,7 @@
 import { dropHold, dropVolume, putVolume } from '../catalog/changes.ts'
 import type { Driver, DriverContext } from '../driver.ts'
 import { AppError } from '../errors.ts'
-import { mountKey, volumeKey } from '../locks.ts'
+import { mountKey, trashKey, volumeKey } from '../locks.ts'
 import type { TrashedVolume, Volume } from '../model.ts'
 import { parseVolumeName } from '../units.ts'
 import type { TrashService, TrashView, VolumeView } from './contract.ts'
@@ -27,9 +27,9 @@ export class Trash implements TrashService {
   async restore(ref: string, as?: string): Promise<VolumeView> {
     const found = this.#find(ref)
     const name = as === undefined ? found.name : parseVolumeName(as)
-    const keys = [trashKey(found), volumeKey(name), mountKey(name)]
+    const keys = [trashKey(found.id), volumeKey(name), mountKey(name)]
     const restored = await this.#core.locks.with(keys, `volume ${name} is being restored from the trash`, async () => {
-      const volume = this.#find(found.id)
+      const volume = intact(this.#find(found.id))
       if (this.#core.catalog.volume(name)) {
         throw new AppError(
           'ALREADY_EXISTS',
@@ -43,7 +43,9 @@ export class Trash implements TrashService {
 
   async empty(refs: readonly string[]): Promise<string[]> {
     const chosen =
-      refs.length > 0 ? refs.map((ref) => this.#find(ref)) : this.#core.catalog.trash().filter(({ purgeAt }) => purgeAt)
+      refs.length > 0
+        ? refs.map((ref) => intact(this.#find(ref)))
+        : this.#core.catalog.trash().filter((volume) => volume.purgeAt !== null && volume.damage === undefined)
     const gone: string[] = []
     for (const volume of chosen) {
       await this.purge(volume)
@@ -64,7 +66,10 @@ export class Trash implements TrashService {
     operationId?: string,
   ): Promise<TrashedVolume | undefined> {
     const { trash } = driver
-    if (!trash) return this.#deleteNow(driver, volume, operationId)
+    if (!trash) {
+      refuseToLose(driver, volume, purge)
+      return this.#deleteNow(driver, volume, operationId)
+    }
     const deletedAt = now()
     const purgeAt = purge ? deletedAt : this.#purgeTime(volume, deletedAt)
     const work = {
@@ -87,13 +92,18 @@ export class Trash implements TrashService {
     )
   }
 
-  /** Deletes for good. Already gone is success. */
-  purge(volume: TrashedVolume): Promise<void> {
-    return this.#core.locks.with([trashKey(volume)], `volume ${volume.name} in the trash is being purged`, async () => {
-      if (!this.#core.catalog.volumeById(volume.id)) return
-      const driver = await this.#core.drivers.ready(volume.driver)
-      await this.#deleteNow(driver, volume)
-    })
+  /** Deletes for good. Gone, or restored meanwhile, is success. */
+  purge(chosen: TrashedVolume): Promise<void> {
+    return this.#core.locks.with(
+      [trashKey(chosen.id)],
+      `volume ${chosen.name} in the trash is being purged`,
+      async () => {
+        const volume = this.#core.catalog.volumeById(chosen.id)
+        if (!volume || !isSameDiscard(volume, chosen)) return
+        const driver = await this.#core.drivers.ready(volume.driver)
+        await this.#deleteNow(driver, volume)
+      },
+    )
   }
 
   /** Purges what has had its time; failures are left for the next round. */
@@ -110,12 +120,21 @@ export class Trash implements TrashService {
     const driver = await this.#core.drivers.ready(volume.driver)
     const { trash } = driver
     if (!trash) throw new AppError('NOT_SUPPORTED', `driver ${driver.name} cannot restore from the trash`)
-    const work = { kind: 'volume.restore', subject: name, payload: { id: volume.id, name } }
-    return this.#core.operations.run(work, async (ctx) => {
-      const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...rest } = volume
-      const restored = { ...rest, name, state: await trash.restore(ctx, volume, name) }
-      return { result: restored, changes: [putVolume(restored)] }
-    })
+    const { deletedAt, purgeAt: _purgeAt, ...rest } = volume
+    const work = { kind: 'volume.restore', subject: name, payload: { id: volume.id, name, deletedAt } }
+    let moved = false
+    return this.#core.operations.run(
+      work,
+      async (ctx) => {
+        const restored = { ...rest, name, state: await trash.restore(ctx, volume, name) }
+        moved = true
+        return { result: restored, changes: [putVolume(restored)] }
+      },
+      async () => {
+        // The entry stays open: the same call again, or the next start, writes down what is so already.
+        if (moved) throw new AppError('INTERNAL', `volume ${name} is out of the trash, which could not be written down`)
+      },
+    )
   }
 
   async #deleteNow(driver: Driver, volume: Volume, operationId?: string): Promise<undefined> {
@@ -145,7 +164,25 @@ export function isDue(volume: TrashedVolume): boolean {
   return volume.purgeAt !== null && volume.purgeAt <= now()
 }
 
-/** A trashed volume's name is free for others: its lock goes by its id. */
-function trashKey(volume: Volume): string {
-  return volumeKey(`~${volume.id}`)
+/** @throws CORRUPT: what is damaged is neither restored, which would overwrite its record, nor deleted */
+function intact(volume: TrashedVolume): TrashedVolume {
+  if (volume.damage === undefined) return volume
+  throw new AppError(
+    'CORRUPT',
+    `volume ${volume.name} stays in the trash: ${volume.damage}; its data is untouched, restore the catalog from a copy`,
+  )
+}
+
+/** @throws NOT_SUPPORTED when data that is to be kept would be lost */
+function refuseToLose(driver: Driver, volume: Volume, purge: boolean): void {
+  if (purge || volume.onRemove !== 'retain') return
+  throw new AppError(
+    'NOT_SUPPORTED',
+    `volume ${volume.name} is to be retained, and driver ${driver.name} has no trash; remove it for good with --purge`,
+  )
+}
+
+/** Still where it was when it was chosen: not restored, nor restored and removed once more. */
+function isSameDiscard(volume: Volume | TrashedVolume, chosen: TrashedVolume): boolean {
+  return 'deletedAt' in volume && volume.deletedAt === chosen.deletedAt && volume.damage === undefined
 }

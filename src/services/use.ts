@@ -7,7 +7,6 @@ import { AppError, isAppError } from '../errors.ts'
 import type { MountHold, Volume } from '../model.ts'
 import { usesOf } from '../system/mount.ts'
 import { type Core, volumeTarget } from './core.ts'
-import { volumeMountpoint } from './views.ts'
 
 /** Held by the CLI's `volume mount`, not by a container. */
 export const cliMountId = 'cli'
@@ -27,12 +26,15 @@ function isStarting(hold: MountHold): boolean {
   return !hold.stale && Date.now() - Date.parse(hold.since) < startingMs
 }
 
-/** How many mounts, anywhere on this host, show the volume besides the service's own. O(processes). */
+/**
+ * How many mounts, anywhere on this host, show the volume besides the service's own. O(processes).
+ * @throws what the driver throws for a state that it cannot read: then nobody knows
+ */
 export async function kernelUses(core: Core, volume: Volume): Promise<number> {
-  const mountpoint = volumeMountpoint(core, volume)
-  if (mountpoint === null) return 0
+  const target = volumeTarget(core, volume.name)
+  const mountpoint = core.drivers.required(volume.driver).mountpoint(volume, target)
   try {
-    return (await usesOf(mountpoint, [volumeTarget(core, volume.name)])).length
+    return (await usesOf(mountpoint, [target])).length
   } catch (error) {
     if (isAppError(error, 'NOT_FOUND')) return 0
     throw error

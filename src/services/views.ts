@@ -1,5 +1,6 @@
 /** Turns what the catalog keeps into what users see. Reads the catalog only. */
 
+import { toAppError } from '../errors.ts'
 import type { MountHold, Snapshot, TrashedVolume, Volume } from '../model.ts'
 import type { SnapshotView, TrashView, VolumeView } from './contract.ts'
 import { type Core, snapshotTarget, volumeTarget } from './core.ts'
@@ -27,7 +28,7 @@ export function volumeViews(core: Core, volumes: readonly Volume[]): VolumeView[
 function view(core: Core, volume: Volume, { holds, snapshots }: Belongings): VolumeView {
   const driver = core.drivers.get(volume.driver)
   const mounts = holds.filter((hold) => hold.snapshotId === null)
-  const detail = volume.damage ?? (driver ? undefined : `its driver ${volume.driver} is not started on this node`)
+  const detail = volumeTrouble(core, volume)
   return {
     name: volume.name,
     driver: volume.driver,
@@ -51,7 +52,30 @@ function view(core: Core, volume: Volume, { holds, snapshots }: Belongings): Vol
 /** Where the volume is for containers; null when its record or driver cannot tell. */
 export function volumeMountpoint(core: Core, volume: Volume): string | null {
   if (volume.damage !== undefined) return null
-  return core.drivers.get(volume.driver)?.mountpoint(volume, volumeTarget(core, volume.name)) ?? null
+  const driver = core.drivers.get(volume.driver)
+  return answerOf(() => driver?.mountpoint(volume, volumeTarget(core, volume.name)))
+}
+
+/** Why the volume cannot be used, as far as local state tells. */
+export function volumeTrouble(core: Core, volume: Volume): string | undefined {
+  if (volume.damage !== undefined) return volume.damage
+  const driver = core.drivers.get(volume.driver)
+  if (!driver) return `its driver ${volume.driver} is not started on this node`
+  try {
+    driver.mountpoint(volume, volumeTarget(core, volume.name))
+    return undefined
+  } catch (error) {
+    return toAppError(error).message
+  }
+}
+
+/** A driver throws for a state that it cannot read: one such volume must not hide all others. */
+function answerOf(ask: () => string | undefined): string | null {
+  try {
+    return ask() ?? null
+  } catch {
+    return null
+  }
 }
 
 export function snapshotView(
@@ -68,7 +92,7 @@ export function snapshotView(
 
 function snapshotMountpoint(core: Core, volume: Volume, snapshot: Snapshot): string | null {
   const target = snapshotTarget(core, volume.name, snapshot.name)
-  return core.drivers.get(volume.driver)?.snapshots?.mountpoint(volume, snapshot, target) ?? null
+  return answerOf(() => core.drivers.get(volume.driver)?.snapshots?.mountpoint(volume, snapshot, target))
 }
 
 export function trashView(core: Core, volume: TrashedVolume): TrashView {

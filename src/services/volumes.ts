@@ -156,7 +156,10 @@ export class Volumes implements VolumeService {
     return this.#core.operations.run(
       work,
       async (ctx) => {
-        const volume = { ...draft, state: await fill(ctx, draft) }
+        const made = { ...draft, state: await fill(ctx, draft) }
+        // A clone may have the limit that its snapshot has.
+        const { size } = plan.source ? await driver.usage(ctx, made, false) : made
+        const volume = { ...made, size }
         return { result: volume, changes: [putVolume(volume)] }
       },
       (ctx) => driver.deleteVolume(ctx, draft),

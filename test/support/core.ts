@@ -1,0 +1,108 @@
+/** Everything behind the doors, on a real catalog in a directory of its own and a driver in memory. */
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Catalog } from '../../src/catalog/catalog.ts'
+import type { Config } from '../../src/config.ts'
+import type { Log } from '../../src/driver.ts'
+import { Locks } from '../../src/locks.ts'
+import type { Core } from '../../src/services/core.ts'
+import { Drivers } from '../../src/services/drivers.ts'
+import { Mounts } from '../../src/services/mounts.ts'
+import { Operations, type Phase } from '../../src/services/operations.ts'
+import { recover } from '../../src/services/recovery.ts'
+import { Snapshots } from '../../src/services/snapshots.ts'
+import { Trash } from '../../src/services/trash.ts'
+import { Volumes } from '../../src/services/volumes.ts'
+import { DockerApi } from '../../src/system/docker.ts'
+import { type FakeDriver, type FakeDriverOptions, fakeDriver } from './fake-driver.ts'
+
+export interface TestCore extends AsyncDisposable {
+  readonly core: Core
+  readonly driver: FakeDriver
+  readonly volumes: Volumes
+  readonly mounts: Mounts
+  readonly snapshots: Snapshots
+  readonly trash: Trash
+  readonly phases: readonly string[]
+  readonly logged: readonly string[]
+  /** Ends this life without a word, as a crash does; the next one begins on the same root and the same storage. */
+  crash(): Promise<TestCore>
+  /** Recovers what an earlier life has left. */
+  recover(): Promise<void>
+}
+
+export interface CoreOptions extends FakeDriverOptions {
+  readonly trashKeepMs?: number
+  /** False: the driver has not started when the core is returned. */
+  readonly started?: boolean
+}
+
+/** A core with one driver, `fake`. */
+export async function openCore(options: CoreOptions = {}): Promise<TestCore> {
+  return await begin(mkdtempSync(join(tmpdir(), 'holdfast-core-')), options)
+}
+
+/** A log that keeps the messages of warnings and errors. */
+export function keepingLog(kept: string[]): Log {
+  const keep = (fields: object, message: string): void => {
+    kept.push(`${message} ${JSON.stringify(fields)}`)
+  }
+  return { debug: () => undefined, info: () => undefined, warn: keep, error: keep }
+}
+
+/** Settings for a core below `root`; the paths of its sockets are nobody's. */
+export function testConfig(root: string, driver = 'fake', trashKeepMs = 86_400_000): Config {
+  return {
+    root,
+    socket: join(root, 'admin.sock'),
+    pluginSocket: join(root, 'plugin.sock'),
+    dockerSocket: join(root, 'docker.sock'),
+    drivers: [driver],
+    defaultDriver: driver,
+    driverOpts: {},
+    trashKeepMs,
+    logLevel: 'silent',
+    logFormat: 'json',
+  }
+}
+
+async function begin(root: string, options: CoreOptions): Promise<TestCore> {
+  const driver = fakeDriver(options)
+  const config = testConfig(root, driver.name, options.trashKeepMs)
+  const phases: string[] = []
+  const logged: string[] = []
+  const log = keepingLog(logged)
+  const catalog = new Catalog(join(root, 'catalog.db'))
+  const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module })
+  const operations = new Operations(catalog, log, (kind: string, phase: Phase) => phases.push(`${kind} ${phase}`))
+  const core: Core = { config, catalog, locks: new Locks(), drivers, operations, log }
+  const docker = new DockerApi(config.dockerSocket)
+  const trash = new Trash(core)
+  const starting = drivers.start((signal) => operations.plainContext(signal), catalog)
+  if (options.started !== false) await starting
+  const end = async (): Promise<void> => {
+    await drivers.stop()
+    await catalog.close()
+  }
+  return {
+    core,
+    driver,
+    volumes: new Volumes(core, trash),
+    mounts: new Mounts(core),
+    snapshots: new Snapshots(core, docker),
+    trash,
+    phases,
+    logged,
+    recover: () => recover(core, docker),
+    async crash() {
+      await end()
+      return await begin(root, { ...options, storage: driver.storage })
+    },
+    async [Symbol.asyncDispose]() {
+      await end()
+      rmSync(root, { recursive: true, force: true })
+    },
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * A driver in memory for the tests of the services. Its storage outlives it, as a disk does, so that a second core can be
+ * started on what a crash has left. Every call is recorded; a test can make one fail, or wait at a gate.
+ */
+
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Driver, DriverContext, DriverModule } from '../../src/driver.ts'
+import { AppError } from '../../src/errors.ts'
+import type { DriverState, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
+
+interface StoredVolume {
+  name: string
+  size: number | null
+  trashed: boolean
+  content: string
+  readonly snapshots: Map<string, string>
+}
+
+/** What the fake disk holds, by the volumes' ids. */
+export type FakeStorage = Map<string, StoredVolume>
+
+/** A call that waits. */
+export interface Gate {
+  /** Resolves when a call has come. */
+  readonly reached: Promise<void>
+  /** Lets this call and later ones go on. */
+  open(): void
+}
+
+export interface FakeDriver extends Driver {
+  readonly module: DriverModule
+  readonly storage: FakeStorage
+  /** `createVolume db`, `snapshots.create db@s1`, in the order they came. */
+  readonly calls: readonly string[]
+  /** Targets that are mounted. */
+  readonly mounted: ReadonlySet<string>
+  /** The next call of this name fails, after its work when `late`. */
+  fail(call: string, error: AppError, late?: boolean): void
+  /** Calls of this name wait, before their work, until the gate opens or their signal aborts. */
+  block(call: string): Gate
+}
+
+export interface FakeDriverOptions {
+  readonly name?: string
+  readonly storage?: FakeStorage
+  /** Capabilities that it lacks. */
+  readonly without?: readonly ('trash' | 'snapshots' | 'clone' | 'revert' | 'resize' | 'trim')[]
+}
+
+interface Barrier extends Gate {
+  readonly opened: Promise<void>
+  arrive(): void
+}
+
+function barrier(): Barrier {
+  const opened = Promise.withResolvers<void>()
+  const reached = Promise.withResolvers<void>()
+  return { opened: opened.promise, reached: reached.promise, open: opened.resolve, arrive: reached.resolve }
+}
+
+async function pass(gate: Barrier | undefined, signal: AbortSignal): Promise<void> {
+  if (!gate) return
+  gate.arrive()
+  const aborted = Promise.withResolvers<never>()
+  signal.addEventListener('abort', () => aborted.reject(signal.reason), { once: true })
+  await Promise.race([gate.opened, aborted.promise])
+}
+
+/** What the driver keeps of a volume; its place is not part of it, so that undoing may start from an old record. */
+const state: DriverState = { kind: 'memory' }
+
+/** A started or startable driver; its options are `colour` and `adopt`. */
+export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
+  const { name = 'fake', storage = new Map(), without = [] } = options
+  const calls: string[] = []
+  const mounted = new Set<string>()
+  const failures = new Map<string, { error: AppError; late: boolean }>()
+  const gates = new Map<string, Barrier>()
+
+  async function call<T>(what: string, subject: string, ctx: DriverContext, work: () => T): Promise<T> {
+    calls.push(`${what} ${subject}`)
+    await pass(gates.get(what), ctx.signal)
+    ctx.signal.throwIfAborted()
+    const failure = failures.get(what)
+    if (failure) failures.delete(what)
+    if (failure && !failure.late) throw failure.error
+    const result = work()
+    if (failure) throw failure.error
+    return result
+  }
+
+  function stored({ id, name: wanted }: Pick<Volume, 'id' | 'name'>): StoredVolume {
+    const found = storage.get(id)
+    if (found) return found
+    throw new AppError('NOT_FOUND', `the data of volume ${wanted} is gone`)
+  }
+
+  function make(spec: VolumeSpec, content: string, size: number | null): DriverState {
+    const other = [...storage].find(([id, volume]) => id !== spec.id && volume.name === spec.name && !volume.trashed)
+    if (other) throw new AppError('ALREADY_EXISTS', `data of another volume stands at the place of ${spec.name}`)
+    if (!storage.has(spec.id)) {
+      storage.set(spec.id, { name: spec.name, size, trashed: false, content, snapshots: new Map() })
+    }
+    return state
+  }
+
+  function contentOf(volume: Volume, snapshot: Snapshot): string {
+    const content = stored(volume).snapshots.get(snapshot.id)
+    if (content === undefined) throw new AppError('NOT_FOUND', `the data of ${volume.name}@${snapshot.name} is gone`)
+    return content
+  }
+
+  function show(target: string): void {
+    mkdirSync(target, { recursive: true })
+    mounted.add(target)
+  }
+
+  function hide(target: string): void {
+    rmSync(target, { recursive: true, force: true })
+    mounted.delete(target)
+  }
+
+  const ref = (volume: Volume, snapshot: { readonly name: string }): string => `${volume.name}@${snapshot.name}`
+
+  const capabilities = {
+    trash: {
+      discard: (ctx, volume) =>
+        call('trash.discard', volume.name, ctx, () => {
+          stored(volume).trashed = true
+          return state
+        }),
+      restore: (ctx, volume, as) =>
+        call('trash.restore', as, ctx, () => {
+          Object.assign(stored(volume), { trashed: false, name: as })
+          return state
+        }),
+    },
+    snapshots: {
+      create: (ctx, volume, snapshot) =>
+        call('snapshots.create', ref(volume, snapshot), ctx, () => {
+          const { content, snapshots } = stored(volume)
+          snapshots.set(snapshot.id, content)
+          return { state, atomic: snapshot.frozen, used: 7 }
+        }),
+      delete: (ctx, volume, snapshot) =>
+        call('snapshots.delete', ref(volume, snapshot), ctx, () => {
+          storage.get(volume.id)?.snapshots.delete(snapshot.id)
+        }),
+      mountpoint: (_volume, _snapshot, target) => target,
+      mount: (ctx, volume, snapshot, target) =>
+        call('snapshots.mount', ref(volume, snapshot), ctx, () => {
+          contentOf(volume, snapshot)
+          show(target)
+        }),
+      unmount: (ctx, volume, snapshot, target) =>
+        call('snapshots.unmount', ref(volume, snapshot), ctx, () => hide(target)),
+    },
+    clone: {
+      create: (ctx, spec, source, snapshot) =>
+        call('clone.create', spec.name, ctx, () =>
+          make(spec, contentOf(source, snapshot), spec.size ?? stored(source).size),
+        ),
+    },
+    revert: {
+      revert: (ctx, volume, snapshot) =>
+        call('revert.revert', ref(volume, snapshot), ctx, () => {
+          stored(volume).content = contentOf(volume, snapshot)
+          return state
+        }),
+    },
+    resize: {
+      resize: (ctx, volume, size) =>
+        call('resize.resize', volume.name, ctx, () => {
+          stored(volume).size = size
+          return state
+        }),
+    },
+    trim: { trim: (ctx, volume) => call('trim.trim', volume.name, ctx, () => 1024) },
+  } satisfies Partial<Driver>
+
+  const driver: Driver = {
+    name,
+    scope: 'local',
+    volumeOptions: { colour: { description: 'means nothing' }, adopt: { description: 'means nothing' } },
+    start: (ctx) => call('start', name, ctx, () => undefined),
+    stop: async () => undefined,
+    describe: async () => ({ facts: { kind: 'memory' }, storage: null }),
+    check: async () => [],
+    createVolume: (ctx, spec) => call('createVolume', spec.name, ctx, () => make(spec, '', spec.size)),
+    deleteVolume: (ctx, volume) =>
+      call('deleteVolume', volume.name, ctx, () => {
+        storage.delete(volume.id)
+      }),
+    mountpoint: (volume, target) => {
+      if (volume.state?.['kind'] === 'memory') return target
+      throw new AppError('CORRUPT', `the record of volume ${volume.name} does not say how it is kept`)
+    },
+    mount: (ctx, volume, target) =>
+      call('mount', volume.name, ctx, () => {
+        stored(volume)
+        show(target)
+      }),
+    unmount: (ctx, volume, target) => call('unmount', volume.name, ctx, () => hide(target)),
+    usage: (ctx, volume) => call('usage', volume.name, ctx, () => ({ used: 1, size: stored(volume).size })),
+    ...Object.fromEntries(Object.entries(capabilities).filter(([key]) => !without.some((it) => it === key))),
+  }
+  const module: DriverModule = {
+    name,
+    summary: 'in memory',
+    settings: { path: { description: 'means nothing', example: join('/', 'srv') } },
+    create: () => driver,
+  }
+  return Object.assign(driver, {
+    module,
+    storage,
+    calls,
+    mounted,
+    fail: (what: string, error: AppError, late = false) => void failures.set(what, { error, late }),
+    block: (what: string): Gate => {
+      const gate = barrier()
+      gates.set(what, gate)
+      const open = (): void => {
+        gates.delete(what)
+        gate.open()
+      }
+      return { reached: gate.reached, open }
+    },
+  })
+}
