@@ -93,27 +93,25 @@ export async function removeByDraft(layout: Layout, id: string, folder: string, 
 
 /** Removes a folder with all that is in it: volume, snapshots, leftovers. An empty volume costs no program. */
 async function removeFolder(folder: string, signal?: AbortSignal): Promise<void> {
-  let empty = true
+  // What removeEntry leaves is a directory, never a symlink: it may be looked into.
+  if (await removeEntry(folder)) return
   for (const name of await readdirOrNothing(folder)) {
-    if (name === 'snapshots') empty = (await removeSnapshots(`${folder}/snapshots`, signal)) && empty
-    else empty = (await removeContent(`${folder}/${name}`, signal)) && empty
+    if (name === 'snapshots') await removeSnapshots(`${folder}/snapshots`, signal)
+    else await removeContent(`${folder}/${name}`, signal)
   }
-  if (empty && (await removeEntry(folder))) return
-  await removeTree(folder, signal)
+  if (!(await removeEntry(folder))) await removeTree(folder, signal)
 }
 
-async function removeSnapshots(snapshots: string, signal?: AbortSignal): Promise<boolean> {
-  for (const name of await ignoringNotDirectory(readdirOrNothing(snapshots))) {
-    for (const part of await ignoringNotDirectory(readdirOrNothing(`${snapshots}/${name}`))) {
-      await removeContent(`${snapshots}/${name}/${part}`, signal)
-    }
-    await removeEntry(`${snapshots}/${name}`)
+/** Removes subvolumes, which removeTree cannot where they are read-only. */
+async function removeSnapshots(snapshots: string, signal?: AbortSignal): Promise<void> {
+  if (await removeEntry(snapshots)) return
+  for (const name of await readdirOrNothing(snapshots)) {
+    const folder = `${snapshots}/${name}`
+    if (await removeEntry(folder)) continue
+    for (const part of await readdirOrNothing(folder)) await removeContent(`${folder}/${part}`, signal)
+    await removeEntry(folder)
   }
-  return removeEntry(snapshots)
-}
-
-async function ignoringNotDirectory(names: Promise<string[]>): Promise<string[]> {
-  return (await ignoring(names, 'ENOTDIR')) ?? []
+  await removeEntry(snapshots)
 }
 
 /** Removes a file, a symlink, an empty directory or a subvolume. @returns false for a directory with content */
@@ -154,14 +152,8 @@ export async function emptyDrafts(
 async function removeAll(paths: readonly string[], log: Log, signal: AbortSignal): Promise<void> {
   for (const path of paths) {
     if (signal.aborted) return
-    await removeLeftover(path, signal).catch((error: unknown) => {
+    await removeFolder(path, signal).catch((error: unknown) => {
       log.warn({ path, err: error }, 'cannot remove what an earlier run has left')
     })
   }
-}
-
-async function removeLeftover(path: string, signal: AbortSignal): Promise<void> {
-  const stats = await lstatOrNothing(path)
-  if (stats?.isDirectory()) await removeFolder(path, signal)
-  else await removeEntry(path)
 }

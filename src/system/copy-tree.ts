@@ -7,7 +7,7 @@
  */
 
 import { AppError } from '../errors.ts'
-import { type ExecResult, run, toolError } from './exec.ts'
+import { type ExecResult, exec, run, toolError } from './exec.ts'
 
 const visible = ['/lib', '/lib32', '/lib64', '/bin'].flatMap((path) => ['--ro-bind-try', path, path])
 
@@ -30,7 +30,7 @@ const sandbox = [
 
 const copyCommand = [
   ...['cp', '--no-dereference', '--recursive', '--preserve=mode,ownership,timestamps,links,xattr'],
-  ...['--reflink=auto', '--sparse=auto', '--remove-destination', '--no-target-directory', '/source', '/copy'],
+  ...['--reflink=auto', '--sparse=auto', '--no-target-directory', '/source', '/copy'],
 ]
 
 const attempts = 3
@@ -53,12 +53,20 @@ export async function copyTree(source: string, copy: string, signal?: AbortSigna
         `files in ${source} are replaced faster than they can be copied; pause their writers`,
       )
     }
+    await exec('find', [copy, '-mindepth', '1', '-delete'], { signal, timeoutMs: 0 })
   }
 }
 
-const vanished = /^cp: (cannot (stat|open|access|read symbolic link) ).*: No such file or directory$/
-const replaced =
-  /^cp: (skipping file .*, as it was replaced while being copied|.*: (Not a directory|Too many levels of symbolic links))$/
+/** A file was deleted before its turn came: it is simply not in the copy. */
+const vanished = /^cp: cannot (stat|open|access|read symbolic link) '.*'( for reading)?: No such file or directory$/
+
+/** A name meant one thing when cp looked and another when it used it: the copy may lack something that was there all the time. */
+const replaced = [
+  /^cp: skipping file .*, as it was replaced while being copied$/,
+  /^cp: .*'\/source.*: (No such file or directory|Not a directory|Is a directory|Too many levels of symbolic links)$/,
+  /^cp: cannot read symbolic link '.*': Invalid argument$/,
+  /^cp: (cannot overwrite (non-)?directory|will not overwrite just-created) '\/copy.*$/,
+]
 
 function complaints(result: ExecResult): string[] {
   return result.exitCode === 1 ? result.stderr.split('\n').filter((line) => line !== '') : []
@@ -71,5 +79,5 @@ function onlyVanished(result: ExecResult): boolean {
 
 function onlyRaces(result: ExecResult): boolean {
   const lines = complaints(result)
-  return lines.length > 0 && lines.every((line) => vanished.test(line) || replaced.test(line))
+  return lines.length > 0 && lines.every((line) => replaced.some((pattern) => pattern.test(line)))
 }

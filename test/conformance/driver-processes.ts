@@ -31,3 +31,21 @@ export async function holdDirectory(directory: string): Promise<AsyncDisposable>
     },
   }
 }
+
+/**
+ * Does what a hostile container does while its volume is copied: swaps the directory `real` in `directory` for a symlink to
+ * `outside` and back, as fast as it can.
+ */
+export async function startSwapper(directory: string, outside: string): Promise<AsyncDisposable> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'driver-swapper.ts'), directory, outside], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  await once(child.stdout, 'data')
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const ended = once(child, 'exit')
+      child.stdin.end()
+      await ended
+    },
+  }
+}

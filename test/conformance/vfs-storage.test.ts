@@ -1,0 +1,430 @@
+/** What the vfs driver promises beyond every driver's laws: planted symlinks, leftovers of a crash, adoption, full storage. */
+
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Driver } from '../../src/driver.ts'
+import type { DriverState, Snapshot, Volume } from '../../src/model.ts'
+import { isAttached } from '../../src/system/loop.ts'
+import { readMounts } from '../../src/system/mount.ts'
+import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
+import { startSwapper } from './driver-processes.ts'
+import { folderOf, makeOutside, onBtrfs, onFileSystem, onHost, onXfs } from './driver-vfs.ts'
+
+const MiB = 2 ** 20
+
+let bed: DriverBed
+let driver: Driver
+
+async function open(factory: () => Promise<DriverBed>, known: readonly Volume[] = []): Promise<void> {
+  bed = await factory()
+  driver = bed.driver()
+  await driver.start(context(), known)
+}
+
+async function restart(known: readonly Volume[] = []): Promise<void> {
+  await driver.stop()
+  driver = bed.driver()
+  await driver.start(context(), known)
+}
+
+afterEach(async () => {
+  await driver.stop()
+  await bed.dispose()
+})
+
+async function create(name: string, given: Partial<Volume> = {}): Promise<Volume> {
+  const volume = newVolume(name, given)
+  return { ...volume, state: await driver.createVolume(context(), volume) }
+}
+
+async function snap(volume: Volume, name: string): Promise<Snapshot> {
+  const snapshot = newSnapshot(volume, name)
+  const taken = await driver.snapshots?.create(context(), volume, { ...snapshot, frozen: false })
+  return { ...snapshot, state: taken?.state ?? null }
+}
+
+const remove = (volume: Volume) => driver.deleteVolume(context(), volume)
+
+/** Where a directory volume's files are. */
+const data = (volume: Volume) => driver.mountpoint(volume, '/nowhere')
+
+describe('symlinks planted in the storage are never followed', () => {
+  let outside: Awaited<ReturnType<typeof makeOutside>>
+
+  beforeEach(async () => {
+    await open(onHost)
+    outside = await makeOutside(bed)
+  })
+
+  afterEach(async () => {
+    expect(await outside.intact()).toBe(true)
+  })
+
+  test('at the place of a new volume', async () => {
+    await symlink(outside.path, folderOf(bed, 'v'))
+    await expect(create('v')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+  })
+
+  test('at the place of a volume that is mounted, measured, discarded and deleted', async () => {
+    const volume = await create('v')
+    await rename(folderOf(bed, 'v'), join(bed.directory, 'hidden'))
+    await symlink(outside.path, folderOf(bed, 'v'))
+    const gone = { code: 'NOT_FOUND' }
+    await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject(gone)
+    await expect(driver.usage(context(), volume, true)).rejects.toMatchObject(gone)
+    await expect(driver.trash?.discard(context(), volume)).rejects.toMatchObject(gone)
+    await remove(volume)
+    expect(existsSync(folderOf(bed, 'v'))).toBe(true)
+  })
+
+  test('at the place of its data', async () => {
+    const volume = await create('v')
+    await rm(data(volume), { recursive: true })
+    await symlink(outside.path, data(volume))
+    const refused = { code: 'FAILED_PRECONDITION' }
+    await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject(refused)
+    await expect(driver.usage(context(), volume, true)).rejects.toMatchObject(refused)
+    await expect(snap(volume, 's')).rejects.toMatchObject(refused)
+    await remove(volume)
+  })
+
+  test('at the place of its snapshots', async () => {
+    const volume = await create('v')
+    const snapshot = await snap(volume, 's')
+    const snapshots = join(folderOf(bed, 'v'), 'snapshots')
+    await rename(snapshots, join(bed.directory, 'hidden'))
+    await symlink(outside.path, snapshots)
+    await expect(snap(volume, 't')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    await driver.snapshots?.delete(context(), volume, snapshot)
+    await rm(snapshots)
+    await mkdir(snapshots)
+    await symlink(outside.path, join(snapshots, 's'))
+    await expect(driver.snapshots?.mount(context(), volume, snapshot, targetIn(bed))).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    })
+    await driver.snapshots?.delete(context(), volume, snapshot)
+    await remove(volume)
+  })
+
+  test('at the place of an image', async () => {
+    const volume = await create('v', { size: 32 * MiB })
+    const image = join(folderOf(bed, 'v'), 'image')
+    await rename(image, join(bed.directory, 'hidden'))
+    await symlink(join(bed.directory, 'hidden'), image)
+    await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    await remove(volume)
+    expect(existsSync(join(bed.directory, 'hidden'))).toBe(true)
+  })
+
+  test('by a container while its volume is copied', async () => {
+    const volume = await create('v')
+    await mkdir(join(data(volume), 'real'))
+    for (let i = 0; i < 50; i++) await writeFile(join(data(volume), 'real', `f${i}`), 'mine')
+    await writeFile(join(data(volume), 'real', 'secret'), 'mine')
+    await using _swapper = await startSwapper(data(volume), outside.path)
+    let copies = 0
+    for (let round = 0; round < 40; round++) {
+      const name = `s${round}`
+      const taken = await snap(volume, name).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'ABORTED' }) // It may say that it cannot; it may not be led astray.
+        return undefined
+      })
+      if (!taken) continue
+      copies++
+      const files = await sh('grep', '-rl', '--exclude-dir=proc', 'root:', join(folderOf(bed, 'v'), 'snapshots')).catch(
+        () => '',
+      )
+      expect(files).toBe('')
+    }
+    expect(copies).toBeGreaterThan(0)
+  })
+})
+
+describe('what a crash leaves', () => {
+  test('in tmp is removed by the next start', async () => {
+    await open(onHost)
+    const draft = join(bed.directory, 'vfs', 'tmp', 'crashed')
+    await mkdir(join(draft, 'data', 'deep'), { recursive: true })
+    await writeFile(join(draft, 'data', 'deep', 'file'), 'x')
+    await writeFile(join(bed.directory, 'vfs', 'tmp', 'stray'), 'x')
+    await restart()
+    await expect.poll(() => bed.leftovers(), { timeout: 5_000 }).toEqual([])
+  })
+
+  test('in tmp is removed with its subvolumes, read-only ones too', async () => {
+    await open(onBtrfs)
+    const draft = join(bed.directory, 'vfs', 'tmp', 'crashed')
+    await mkdir(draft)
+    await sh('btrfs', 'subvolume', 'create', join(draft, 'live'))
+    await writeFile(join(draft, 'live', 'file'), 'x')
+    await sh('btrfs', 'subvolume', 'snapshot', '-r', join(draft, 'live'), join(draft, 'data'))
+    await restart()
+    await expect.poll(() => bed.leftovers(), { timeout: 5_000 }).toEqual([])
+  })
+
+  test('frozen is thawed by the next start', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 32 * MiB })
+    const target = targetIn(bed)
+    await driver.mount(context(), volume, target)
+    const live = join(bed.directory, 'vfs', 'tmp', 'crashed', 'live')
+    await mkdir(live, { recursive: true })
+    await sh('mount', '-o', 'loop', join(folderOf(bed, 'v'), 'image'), live)
+    await sh('fsfreeze', '--freeze', live)
+    await restart([volume])
+    await sh('timeout', '5', 'touch', join(target, 'written'))
+    await expect.poll(() => bed.leftovers(), { timeout: 5_000 }).toEqual([])
+    await driver.unmount(context(), volume, target)
+    expect(await isAttached(join(folderOf(bed, 'v'), 'image'))).toBe(false)
+  })
+
+  test('between the two renames of a revert is finished by the same call', async () => {
+    await open(onHost)
+    const volume = await create('v')
+    await writeFile(join(data(volume), 'file'), 'then')
+    const snapshot = await snap(volume, 's')
+    await writeFile(join(data(volume), 'file'), 'now')
+    const folder = folderOf(bed, 'v')
+    await sh('cp', '-a', join(folder, 'snapshots', 's', 'data'), join(folder, `next~${snapshot.id}`))
+    await rename(join(folder, 'data'), join(folder, 'previous'))
+    await restart([volume])
+    await driver.revert?.revert(context(), volume, snapshot)
+    expect(await readFile(join(data(volume), 'file'), 'utf8')).toBe('then')
+    expect((await readdir(folder)).sort()).toEqual(['data', 'id', 'snapshots'])
+  })
+
+  test('in the middle of a resize is finished by the same call', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 320 * MiB, options: { fs: 'xfs' } })
+    await sh('truncate', '-s', String(480 * MiB), join(folderOf(bed, 'v'), 'image'))
+    await driver.resize?.resize(context(), volume, 480 * MiB)
+    const target = targetIn(bed)
+    await driver.mount(context(), volume, target)
+    await sh('dd', 'if=/dev/zero', `of=${join(target, 'fill')}`, 'bs=1M', 'count=350')
+    await driver.unmount(context(), volume, target)
+  })
+})
+
+test('one storage has one daemon', async () => {
+  await open(onHost)
+  await expect(bed.driver().start(context(), [])).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+  await restart()
+})
+
+describe('options', () => {
+  beforeEach(() => open(onHost))
+
+  test('set owner and mode of the root directory, of an image too', async () => {
+    for (const [name, size] of [
+      ['plain', null],
+      ['image', 32 * MiB],
+    ] as const) {
+      const volume = await create(name, { size, options: { uid: '5', gid: '6', mode: '2751' } })
+      const target = targetIn(bed)
+      await driver.mount(context(), volume, target)
+      expect(await stat(driver.mountpoint(volume, target))).toMatchObject({ uid: 5, gid: 6, mode: 0o42751 })
+      await driver.unmount(context(), volume, target)
+    }
+  })
+
+  test.each([
+    { uid: '-1' },
+    { uid: 'root' },
+    { gid: '4294967295' },
+    { mode: '888' },
+    { mode: '17777' },
+    { mode: '' },
+    { fs: 'btrfs' },
+    { fs: 'ext4' },
+    { adopt: 'relative' },
+    { adopt: '/' },
+    { adopt: '/etc/passwd' },
+  ])('refuse %j', async (options) => {
+    await expect(create('v', { options })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect(existsSync(folderOf(bed, 'v'))).toBe(false)
+  })
+
+  test('refuse a size that no image can have', async () => {
+    await expect(create('v', { size: MiB })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    await expect(create('v', { size: 100 * MiB, options: { fs: 'xfs' } })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    })
+  })
+})
+
+describe('an adopted directory', () => {
+  let directory: string
+
+  beforeEach(async () => {
+    await open(onHost)
+    directory = join(bed.directory, 'adopted')
+    await mkdir(directory, { mode: 0o700 })
+    await writeFile(join(directory, 'file'), 'theirs')
+  })
+
+  test('is the volume, as it is, and stays when that is deleted', async () => {
+    const volume = await create('v', { options: { adopt: directory } })
+    await driver.mount(context(), volume, targetIn(bed))
+    expect(data(volume)).toBe(directory)
+    expect((await stat(directory)).mode & 0o777).toBe(0o700)
+    await snap(volume, 's')
+    await remove(volume)
+    expect(await readFile(join(directory, 'file'), 'utf8')).toBe('theirs')
+    expect(existsSync(folderOf(bed, 'v'))).toBe(false)
+  })
+
+  test('stays where it is when the volume is discarded, which frees it', async () => {
+    const volume = await create('v', { options: { adopt: directory } })
+    const state = (await driver.trash?.discard(context(), volume)) as DriverState
+    const heir = await create('heir', { options: { adopt: directory } })
+    await expect(driver.trash?.restore(context(), { ...volume, state }, 'v')).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+    })
+    await remove(heir)
+    const restored = (await driver.trash?.restore(context(), { ...volume, state }, 'v')) as DriverState
+    expect(driver.mountpoint({ ...volume, state: restored }, '/nowhere')).toBe(directory)
+    expect(await readFile(join(directory, 'file'), 'utf8')).toBe('theirs')
+  })
+
+  test('belongs to one volume, also after a restart', async () => {
+    const volume = await create('v', { options: { adopt: directory } })
+    await restart([volume])
+    await expect(create('w', { options: { adopt: directory } })).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+    await symlink(directory, join(bed.directory, 'alias'))
+    await expect(create('w', { options: { adopt: join(bed.directory, 'alias') } })).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+    })
+    expect(await driver.createVolume(context(), volume)).toEqual(volume.state)
+  })
+
+  test('may not be inside the storage, nor around it, nor have a size', async () => {
+    for (const adopt of [join(bed.directory, 'vfs', 'volumes'), bed.directory]) {
+      await expect(create('v', { options: { adopt } })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    }
+    await expect(create('v', { size: 32 * MiB, options: { adopt: directory } })).rejects.toMatchObject({
+      code: 'NOT_SUPPORTED',
+    })
+  })
+
+  test('is not mounted when a symlink leads elsewhere, nor reverted', async () => {
+    const volume = await create('v', { options: { adopt: directory } })
+    const snapshot = await snap(volume, 's')
+    await expect(driver.revert?.revert(context(), volume, snapshot)).rejects.toMatchObject({ code: 'NOT_SUPPORTED' })
+    await rename(directory, `${directory}-moved`)
+    await symlink('/etc', directory)
+    await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+  })
+
+  test('can be cloned', async () => {
+    const volume = await create('v', { options: { adopt: directory } })
+    const snapshot = await snap(volume, 's')
+    const copy = newVolume('copy')
+    const state = (await driver.clone?.create(context(), copy, volume, snapshot)) as DriverState
+    expect(await readFile(join(data({ ...copy, state }), 'file'), 'utf8')).toBe('theirs')
+  })
+})
+
+describe('a full storage', () => {
+  const small = () => onFileSystem(['mkfs.ext4', '-q', '-F', '-m', '0'], 64 * MiB)
+
+  test('refuses a snapshot and a clone, and keeps nothing of them', async () => {
+    await open(small)
+    const volume = await create('v')
+    const snapshot = await snap(volume, 'empty')
+    await sh('dd', 'if=/dev/urandom', `of=${join(data(volume), 'fill')}`, 'bs=1M', 'count=36')
+    await expect(snap(volume, 's')).rejects.toMatchObject({ code: 'NO_SPACE' })
+    expect(await bed.leftovers()).toEqual([])
+    expect((await readdir(join(folderOf(bed, 'v'), 'snapshots'))).sort()).toEqual(['empty'])
+    await driver.snapshots?.delete(context(), volume, snapshot)
+    expect((await stat(join(data(volume), 'fill'))).size).toBe(36 * MiB)
+  })
+
+  test('refuses a clone that is too small for the snapshot', async () => {
+    await open(onHost)
+    const volume = await create('v')
+    await sh('dd', 'if=/dev/urandom', `of=${join(data(volume), 'fill')}`, 'bs=1M', 'count=36')
+    const snapshot = await snap(volume, 's')
+    const copy = newVolume('copy', { size: 24 * MiB })
+    await expect(driver.clone?.create(context(), copy, volume, snapshot)).rejects.toMatchObject({ code: 'NO_SPACE' })
+    expect(await bed.leftovers()).toEqual([])
+    expect(existsSync(folderOf(bed, 'copy'))).toBe(false)
+  })
+})
+
+describe('images', () => {
+  test('of a clone have an id of their own, and cannot become smaller', async () => {
+    await open(onXfs)
+    for (const [name, size, fs] of [
+      ['e', 64 * MiB, 'ext4'],
+      ['x', 320 * MiB, 'xfs'],
+    ] as const) {
+      const volume = await create(name, { size, options: { fs } })
+      const snapshot = await snap(volume, 's')
+      const copy = newVolume(`${name}-copy`)
+      await driver.clone?.create(context(), copy, volume, snapshot)
+      const ids = await Promise.all([name, copy.name].map((it) => uuidOf(join(folderOf(bed, it), 'image'))))
+      expect(ids[0]).not.toBe(ids[1])
+      const less = newVolume(`${name}-less`, { size: size / 2 })
+      await expect(driver.clone?.create(context(), less, volume, snapshot)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+      })
+    }
+  })
+
+  async function uuidOf(image: string): Promise<string> {
+    return sh('blkid', '-p', '-o', 'value', '-s', 'UUID', image)
+  }
+
+  test('take no more of the storage than is written, and give it back', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 2 ** 30 })
+    const used = async () => (await driver.usage(context(), volume, false)).used ?? 0
+    expect(await used()).toBeLessThan(8 * MiB)
+    const target = targetIn(bed)
+    await driver.mount(context(), volume, target)
+    await sh('dd', 'if=/dev/urandom', `of=${join(target, 'fill')}`, 'bs=1M', 'count=64', 'conv=fsync')
+    expect(await used()).toBeGreaterThan(64 * MiB)
+    await rm(join(target, 'fill'))
+    await sh('sync', '-f', target)
+    await driver.trim?.trim(context(), volume)
+    expect(await used()).toBeLessThan(32 * MiB)
+    await driver.unmount(context(), volume, target)
+  })
+
+  test('do not hide what else is mounted at their target', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 32 * MiB })
+    const target = targetIn(bed)
+    await mkdir(target, { recursive: true })
+    await sh('mount', '-t', 'tmpfs', 'tmpfs', target)
+    await expect(driver.mount(context(), volume, target)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    expect(readMounts().filter((entry) => entry.mountpoint === target)).toHaveLength(1)
+  })
+
+  test('that are damaged harm only themselves', async () => {
+    await open(onHost)
+    const [good, bad] = [await create('good', { size: 32 * MiB }), await create('bad', { size: 32 * MiB })]
+    await sh('truncate', '-s', '0', join(folderOf(bed, 'bad'), 'image'))
+    await restart([good, bad])
+    await expect(driver.mount(context(), bad, targetIn(bed))).rejects.toMatchObject({ code: 'CORRUPT' })
+    const target = targetIn(bed)
+    await driver.mount(context(), good, target)
+    await driver.unmount(context(), good, target)
+    await remove(bad)
+  })
+})
+
+test('foreign files are named and left alone', async () => {
+  await open(onHost)
+  const volume = await create('v')
+  await writeFile(folderOf(bed, 'stray'), 'x')
+  await mkdir(folderOf(bed, 'foreign'))
+  await restart([volume])
+  const findings = await driver.check(context(), [volume])
+  const foreign = findings.filter((finding) => finding.check === 'foreign-file')
+  expect(foreign.map((finding) => finding.subject).sort()).toEqual([folderOf(bed, 'foreign'), folderOf(bed, 'stray')])
+  await expect(create('foreign')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+  await driver.mount(context(), volume, targetIn(bed))
+})
