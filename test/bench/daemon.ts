@@ -25,7 +25,11 @@ async function startTime(holdfast: Holdfast): Promise<string> {
   return `${ms(median(times))} ms`
 }
 
-async function each(connections: readonly RawConnection[], count: number, work: (it: RawConnection, n: number) => Promise<unknown>) {
+async function each(
+  connections: readonly RawConnection[],
+  count: number,
+  work: (it: RawConnection, n: number) => Promise<unknown>,
+) {
   let next = 0
   await Promise.all(
     connections.map(async (connection) => {

@@ -1,8 +1,8 @@
 /** What a user of the docker command waits for, beside Docker's own `local` driver. */
 
-import { openSandbox } from '../support/sandbox.ts'
 import { startDockerd } from '../support/dockerd.ts'
 import { startHoldfast } from '../support/holdfast.ts'
+import { openSandbox } from '../support/sandbox.ts'
 import { inTurn, ms, type Pair, report, times } from './measure.ts'
 
 const row = (what: string, { ours, theirs, ratio }: Pair): string[] => [what, ms(ours), ms(theirs), times(ratio)]

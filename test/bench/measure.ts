@@ -26,7 +26,11 @@ export interface Pair {
 }
 
 /** Times two things in turn, A B A B …, after one warm-up of each. */
-export async function inTurn(runs: number, ours: () => Promise<unknown>, theirs: () => Promise<unknown>): Promise<Pair> {
+export async function inTurn(
+  runs: number,
+  ours: () => Promise<unknown>,
+  theirs: () => Promise<unknown>,
+): Promise<Pair> {
   await ours()
   await theirs()
   const pairs: [number, number][] = []
@@ -39,7 +43,11 @@ export async function inTurn(runs: number, ours: () => Promise<unknown>, theirs:
 }
 
 /** Prints one section of the report as a Markdown table. */
-export function report(title: string, header: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
+export function report(
+  title: string,
+  header: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+): void {
   const lines = [header, header.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`)
   console.log(`\n## ${title}\n\n${lines.join('\n')}`)
 }

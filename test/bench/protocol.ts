@@ -3,9 +3,9 @@
  * connections at 1, 100, 1,000 and 5,000 volumes.
  */
 
+import { startHoldfast } from '../support/holdfast.ts'
 import { RawConnection } from '../support/raw-http.ts'
 import { openSandbox } from '../support/sandbox.ts'
-import { startHoldfast } from '../support/holdfast.ts'
 import { ms, quantile, report } from './measure.ts'
 
 const levels = [1, 100, 1000, 5000]
@@ -48,8 +48,10 @@ function calls(count: number): Readonly<Record<string, Call>> {
     Activate: (connection) => connection.request('/VolumeDriver.Capabilities', {}),
     Get: (connection, turn) => connection.request('/VolumeDriver.Get', { Name: name(turn % count) }),
     List: (connection) => connection.request('/VolumeDriver.List', {}),
-    Mount: (connection, turn) => connection.request('/VolumeDriver.Mount', { Name: name(turn % count), ID: `m${turn}` }),
-    Unmount: (connection, turn) => connection.request('/VolumeDriver.Unmount', { Name: name(turn % count), ID: `m${turn}` }),
+    Mount: (connection, turn) =>
+      connection.request('/VolumeDriver.Mount', { Name: name(turn % count), ID: `m${turn}` }),
+    Unmount: (connection, turn) =>
+      connection.request('/VolumeDriver.Unmount', { Name: name(turn % count), ID: `m${turn}` }),
   }
 }
 
@@ -62,9 +64,17 @@ async function measureLevel(connections: readonly RawConnection[], count: number
   cells.push(cell(mounts), cell(unmounts))
   let next = 0
   const extra = (turn: number): string => `extra-${count}-${connections.length}-${turn}`
-  const created = await load(connections, (connection) => connection.request('/VolumeDriver.Create', { Name: extra(next++) }), 1_000)
+  const created = await load(
+    connections,
+    (connection) => connection.request('/VolumeDriver.Create', { Name: extra(next++) }),
+    1_000,
+  )
   let gone = 0
-  const removed = await load(connections, (connection) => connection.request('/VolumeDriver.Remove', { Name: extra(gone++) }), next)
+  const removed = await load(
+    connections,
+    (connection) => connection.request('/VolumeDriver.Remove', { Name: extra(gone++) }),
+    next,
+  )
   while (gone < next) await connections[0]?.request('/VolumeDriver.Remove', { Name: extra(gone++) })
   return [...cells, cell(created), cell(removed)]
 }
