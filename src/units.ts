@@ -1,13 +1,12 @@
 /** Parsing and printing at the border: sizes, durations, names. Inside, sizes are bytes and durations milliseconds. */
 
-import { createRequire } from 'node:module'
 import type levenshtein from 'fastest-levenshtein'
 import type ms from 'ms'
 import { AppError } from './errors.ts'
 import type { Bytes } from './model.ts'
 
 /** For packages that take longer to load than most commands of the CLI take to run, and are seldom needed. */
-const load = createRequire(import.meta.url)
+const load = process.getBuiltinModule('node:module').createRequire(import.meta.url)
 
 const unitFactors: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }
 

@@ -1,6 +1,5 @@
 /** `holdfast snapshot`. A snapshot is named VOLUME@NAME in every place. */
 
-import path from 'node:path'
 import type { SnapshotView } from '../../server/schemas.ts'
 import { formatSize, parseSnapshotRef } from '../../units.ts'
 import { api } from '../client.ts'
@@ -112,7 +111,7 @@ const mount = command({
   args: [refArgument],
   options: { at: { type: 'string', placeholder: 'DIR', help: 'a directory to mount it on' } },
   async run({ args: [ref], options: { at }, output, work }) {
-    const body = at === undefined ? {} : { at: path.resolve(at) }
+    const body = at === undefined ? {} : { at: process.getBuiltinModule('node:path').resolve(at) }
     const mounted = await work<{ mountpoint: string }>('POST', `${url(ref)}/mount`, body)
     output.result(mounted, () => mounted.mountpoint)
     return 0

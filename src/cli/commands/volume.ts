@@ -1,6 +1,5 @@
 /** `holdfast volume`. What only some verbs need is loaded by them: `volume ls` is what people wait for. */
 
-import path from 'node:path'
 import type { VolumeView } from '../../server/schemas.ts'
 import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
@@ -133,7 +132,7 @@ const mount = command({
   args: [nameArgument],
   options: { at: { type: 'string', placeholder: 'DIR', help: 'a directory to mount it on' } },
   async run({ args: [name], options: { at }, output, work }) {
-    const body = at === undefined ? {} : { at: path.resolve(at) }
+    const body = at === undefined ? {} : { at: process.getBuiltinModule('node:path').resolve(at) }
     const mounted = await work<{ mountpoint: string }>('POST', api`/v1/volumes/${name}/mount`, body)
     output.result(mounted, () => mounted.mountpoint)
     return 0
