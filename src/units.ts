@@ -6,7 +6,9 @@ import { AppError } from './errors.ts'
 import type { Bytes } from './model.ts'
 
 /** For packages that take longer to load than most commands of the CLI take to run, and are seldom needed. */
-const load = process.getBuiltinModule('node:module').createRequire(import.meta.url)
+function load(name: string): unknown {
+  return process.getBuiltinModule('node:module').createRequire(import.meta.url)(name)
+}
 
 const unitFactors: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }
 

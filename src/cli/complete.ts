@@ -8,13 +8,14 @@ import { Client, socketOf } from './client.ts'
 import {
   type Command,
   type Completion,
+  commandWords,
   globalOptions,
   type Noun,
   type OptionSpec,
   type OptionSpecs,
+  tokenize,
 } from './command.ts'
 import { nouns } from './nouns.ts'
-import { commandWords, tokenize } from './parse.ts'
 
 /** The shells that `holdfast completion` knows. */
 export const shells: readonly string[] = ['bash', 'zsh', 'fish']

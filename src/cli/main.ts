@@ -8,10 +8,9 @@
 import { AppError, errorTable, toAppError } from '../errors.ts'
 import { suggestion } from '../units.ts'
 import { Client, socketOf } from './client.ts'
-import { type Command, type Door, globalOptions, type Noun } from './command.ts'
+import { type Command, commandWords, type Door, globalOptions, type Noun, parse } from './command.ts'
 import { nouns } from './nouns.ts'
 import { Output, processStreams, type Streams } from './output.ts'
-import { commandWords, parse } from './parse.ts'
 
 /** A command that was found, with the words that are left for it; or a text of help. */
 type Found =
@@ -53,7 +52,9 @@ function openDoor(socket: string, output: Output): Door {
 
 async function complete(words: readonly string[], env: NodeJS.ProcessEnv, output: Output): Promise<number> {
   const { candidates } = await import('./complete.ts')
-  output.raw((await candidates(words, env)).map((candidate) => `${candidate}\n`).join(''))
+  // A message would end up in the line that the user is typing.
+  const found = await candidates(words, env).catch(() => [])
+  output.raw(found.map((candidate) => `${candidate}\n`).join(''))
   return 0
 }
 
@@ -109,4 +110,5 @@ function print(output: Output, help: string): number {
   return 0
 }
 
-if (import.meta.main) process.exitCode = await run(process.argv.slice(2), process.env, processStreams)
+// All is written by now; tearing the runtime down in good order would only take time.
+if (import.meta.main) process.exit(await run(process.argv.slice(2), process.env, processStreams))
