@@ -123,6 +123,13 @@ describe('the nine endpoints', () => {
     expect(await call('/VolumeDriver.Remove', { Name: 'db' })).toEqual({ Err: 'volume db is mounted by 2 containers' })
   })
 
+  it('does not take a volume whose data is missing for one that is gone', async () => {
+    fake.before['remove'] = () => {
+      throw new AppError('NOT_FOUND', 'the data of volume db is missing')
+    }
+    expect(await call('/VolumeDriver.Remove', { Name: 'db' })).toEqual({ Err: 'the data of volume db is missing' })
+  })
+
   it('mounts and unmounts by id', async () => {
     expect(await call('/VolumeDriver.Mount', { Name: 'db', ID: 'i1' })).toEqual({ Mountpoint: '/m/db', Err: '' })
     expect([...fake.held]).toEqual([['db i1', 1]])
