@@ -16,7 +16,9 @@ export interface Streams {
 /** The text with its control characters escaped: they would let a name or a label play with the terminal. */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) => JSON.stringify(char).slice(1, -1))
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) =>
+    char === '\n' ? '\\n' : `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 /** Aligned columns under their headings, three spaces apart, as the docker CLI has them. */
@@ -114,8 +116,8 @@ export function formatAge(time: string): string {
 }
 
 /**
- * The process's own streams. Written with plain system calls: setting up `process.stdout` takes longer than most commands.
- * A reader that has gone ends the program quietly.
+ * The process's own streams. Written with plain system calls: setting up `process.stdout` takes longer than most commands, and
+ * what it has not written when the process ends is lost. A reader that has gone ends the program quietly.
  */
 export const processStreams: Streams = {
   stdout: (text) => writeAll(1, text),
@@ -123,16 +125,19 @@ export const processStreams: Streams = {
   terminal: () => process.getBuiltinModule('node:tty').isatty(2),
 }
 
+/** How long to wait for the reader of a full pipe that another process has made non-blocking. */
+const retryMs = 5
+
 function writeAll(fd: 1 | 2, text: string): void {
   const fs = process.getBuiltinModule('node:fs')
   let left = Buffer.from(text)
-  try {
-    while (left.length > 0) left = left.subarray(fs.writeSync(fd, left))
-  } catch (error) {
-    if (errno(error) === 'EPIPE') process.exit(0)
-    if (errno(error) !== 'EAGAIN') throw error
-    // Another process has made the pipe non-blocking; Node's stream knows how to wait.
-    const stream = fd === 1 ? process.stdout : process.stderr
-    stream.write(left)
+  while (left.length > 0) {
+    try {
+      left = left.subarray(fs.writeSync(fd, left))
+    } catch (error) {
+      if (errno(error) === 'EPIPE') process.exit(0)
+      if (errno(error) !== 'EAGAIN') throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, retryMs)
+    }
   }
 }
