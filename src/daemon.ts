@@ -72,7 +72,7 @@ export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Prom
     clearInterval(tidying)
     for (const { socket } of doors) rmSync(socket, { force: true })
     await core.operations.stop(stopWaitMs)
-    await Promise.all(doors.map(({ app }) => app.close()))
+    await Promise.all(doors.map(({ app }) => closeDoor(app)))
     await drivers.stop()
     await catalog.close()
     lock.release()
@@ -144,6 +144,13 @@ async function openDoor(app: FastifyInstance, socket: string, doors: Door[]): Pr
   await app.listen({ path: socket })
   doors.push({ app, socket })
   chmodSync(socket, 0o660)
+}
+
+/** Sends the answers that are due; a call that hangs, or never becomes whole, does not hold up the end. */
+async function closeDoor(app: FastifyInstance): Promise<void> {
+  const cut = setTimeout(() => app.server.closeAllConnections(), stopWaitMs)
+  await app.close()
+  clearTimeout(cut)
 }
 
 async function tidy({ mounts, snapshots, trash }: Rooms, log: Logger): Promise<void> {

@@ -9,8 +9,10 @@ export type Row = Record<string, unknown>
 
 /** A JSON object of the row; damaged when it is anything else, and `null` is none where the fallback is one. */
 function parse<T>(row: Row, column: string, fallback: T, damaged: string[]): T {
+  const text = String(row[column])
+  if (text === '{}') return {} as T // Most are, and there may be 10,000 of them to list.
   try {
-    const value = JSON.parse(String(row[column])) as T
+    const value = JSON.parse(text) as T
     if (isObject(value) || (value === null && fallback === null)) return value
   } catch {
     // reported as damage by the caller
