@@ -11,10 +11,17 @@ import { AppError, toAppError } from '../errors.ts'
 import type { Volume } from '../model.ts'
 import { suggestion } from '../units.ts'
 
-/** How long a call may wait for a driver that is still starting. */
-const readyWaitMs = 20_000
-const firstRetryMs = 1_000
-const longestRetryMs = 30_000
+/** How long things are waited for, in ms. */
+export interface Waits {
+  /** By a call, for a driver that is still starting. */
+  readonly ready: number
+  /** Before a driver that could not start is tried again: at first, and at most. */
+  readonly firstRetry: number
+  readonly longestRetry: number
+}
+
+/** A call ends well before the 60 s that Docker waits. */
+export const usualWaits: Waits = { ready: 20_000, firstRetry: 1_000, longestRetry: 30_000 }
 
 interface Entry {
   readonly driver: Driver
@@ -27,14 +34,16 @@ export type DriverModules = Readonly<Record<string, () => Promise<DriverModule>>
 
 export class Drivers {
   readonly #entries: ReadonlyMap<string, Entry>
+  readonly #waits: Waits
   readonly #stopping = new AbortController()
 
-  private constructor(entries: ReadonlyMap<string, Entry>) {
+  private constructor(entries: ReadonlyMap<string, Entry>, waits: Waits) {
     this.#entries = entries
+    this.#waits = waits
   }
 
   /** Loads the modules that the settings name. @throws INVALID_ARGUMENT for an unknown driver or a setting of one */
-  static async load(config: Config, modules: DriverModules): Promise<Drivers> {
+  static async load(config: Config, modules: DriverModules, waits = usualWaits): Promise<Drivers> {
     for (const name of Object.keys(config.driverOpts)) {
       if (!config.drivers.includes(name)) {
         throw new AppError(
@@ -51,7 +60,7 @@ export class Drivers {
       const driver = makeDriver(await load(), config)
       entries.set(name, { driver, state: 'starting', error: undefined, ready: Promise.withResolvers() })
     }
-    return new Drivers(entries)
+    return new Drivers(entries, waits)
   }
 
   /** The driver, started or not; undefined when the settings do not name it. */
@@ -73,7 +82,7 @@ export class Drivers {
     const entry = this.#entry(name)
     if (entry.state === 'ready') return entry.driver
     const gaveUp = new AbortController()
-    await Promise.race([entry.ready.promise, pause(readyWaitMs, gaveUp.signal)])
+    await Promise.race([entry.ready.promise, pause(this.#waits.ready, gaveUp.signal)])
     gaveUp.abort()
     if ((entry.state as Entry['state']) === 'ready') return entry.driver
     throw new AppError(
@@ -102,7 +111,8 @@ export class Drivers {
 
   async #startOne(entry: Entry, ctx: DriverContext, catalog: Catalog): Promise<void> {
     const { driver } = entry
-    for (let waitMs = firstRetryMs; !ctx.signal.aborted; waitMs = Math.min(waitMs * 2, longestRetryMs)) {
+    const { firstRetry, longestRetry } = this.#waits
+    for (let waitMs = firstRetry; !ctx.signal.aborted; waitMs = Math.min(waitMs * 2, longestRetry)) {
       try {
         await driver.start(ctx, usable(catalog.volumesOfDriver(driver.name)))
         entry.state = 'ready'

@@ -8,7 +8,7 @@ import type { Config } from '../../src/config.ts'
 import type { Log } from '../../src/driver.ts'
 import { Locks } from '../../src/locks.ts'
 import type { Core } from '../../src/services/core.ts'
-import { Drivers } from '../../src/services/drivers.ts'
+import { Drivers, type Waits } from '../../src/services/drivers.ts'
 import { Mounts } from '../../src/services/mounts.ts'
 import { Operations, type Phase } from '../../src/services/operations.ts'
 import { recover } from '../../src/services/recovery.ts'
@@ -27,16 +27,18 @@ export interface TestCore extends AsyncDisposable {
   readonly trash: Trash
   readonly phases: readonly string[]
   readonly logged: readonly string[]
-  /** Ends this life without a word, as a crash does; the next one begins on the same root and the same storage. */
-  crash(): Promise<TestCore>
+  /** Ends this life, and begins another on the same root and the same storage. The directory goes with the last one. */
+  restart(changes?: CoreOptions): Promise<TestCore>
   /** Recovers what an earlier life has left. */
   recover(): Promise<void>
 }
 
 export interface CoreOptions extends FakeDriverOptions {
   readonly trashKeepMs?: number
-  /** False: the driver has not started when the core is returned. */
-  readonly started?: boolean
+  /** Shorter ones than usual. */
+  readonly waits?: Waits
+  /** Does something to the driver before it is started, which is then not waited for. */
+  readonly prepare?: (driver: FakeDriver) => void
 }
 
 /** A core with one driver, `fake`. */
@@ -70,20 +72,25 @@ export function testConfig(root: string, driver = 'fake', trashKeepMs = 86_400_0
 
 async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   const driver = fakeDriver(options)
+  options.prepare?.(driver)
   const config = testConfig(root, driver.name, options.trashKeepMs)
   const phases: string[] = []
   const logged: string[] = []
   const log = keepingLog(logged)
   const catalog = new Catalog(join(root, 'catalog.db'))
-  const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module })
+  const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module }, options.waits)
   const operations = new Operations(catalog, log, (kind: string, phase: Phase) => phases.push(`${kind} ${phase}`))
   const core: Core = { config, catalog, locks: new Locks(), drivers, operations, log }
   const docker = new DockerApi(config.dockerSocket)
   const trash = new Trash(core)
   const starting = drivers.start((signal) => operations.plainContext(signal), catalog)
-  if (options.started !== false) await starting
+  if (!options.prepare) await starting
+  let ended = false
   const end = async (): Promise<void> => {
+    if (ended) return
+    ended = true
     await drivers.stop()
+    await starting
     await catalog.close()
   }
   return {
@@ -96,9 +103,10 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     phases,
     logged,
     recover: () => recover(core, docker),
-    async crash() {
+    async restart(changes = {}) {
       await end()
-      return await begin(root, { ...options, storage: driver.storage })
+      const { prepare: _prepare, ...lasting } = options
+      return await begin(root, { ...lasting, storage: driver.storage, ...changes })
     },
     async [Symbol.asyncDispose]() {
       await end()
