@@ -49,7 +49,7 @@ function onInterrupt(first: () => void): () => void {
 }
 
 async function cancel(client: Client, output: Output, id: string, leave: AbortController): Promise<void> {
-  output.note('\nholdfast: cancelling; Ctrl-C again leaves at once\n')
+  output.note(`${output.terminal ? '\n' : ''}holdfast: cancelling; Ctrl-C again leaves at once\n`)
   try {
     await client.request('POST', api`/v1/operations/${id}/cancel`)
   } catch (error) {
