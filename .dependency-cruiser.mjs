@@ -43,7 +43,7 @@ const schemas = '^src/server/schemas(\\.ts|/)'
 function services(name, path, reach) {
   const rooms = ['^src/services/', '^src/repository/', '^src/objectstore/', '^src/catalog/']
   const files = [driver, locks, '^src/config\\.ts$', '^drivers/index\\.ts$']
-  return room(name, path, [...rooms, ...files, ...reach], [...http, ...aws, 'commander'])
+  return room(name, path, [...rooms, ...files, ...reach], [...http, ...aws])
 }
 
 /** @type {import('dependency-cruiser').IConfiguration} */
@@ -58,13 +58,13 @@ export default {
     ...room('driver-contract', driver, []),
     ...room('config', '^src/config\\.ts$', ['^drivers/index\\.ts$', driver]),
     ...room('locks', locks, []),
-    ...room('system', system, [], [...http, ...aws, 'commander']),
+    ...room('system', system, [], [...http, ...aws]),
     ...room('catalog', '^src/catalog/', []),
     ...room('objectstore', '^src/objectstore/', []),
     ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$'], http),
     ...services('services', '^src/services/', [systemWithoutPrograms]),
-    ...room('server', '^src/server/', ['^src/services/'], [...aws, 'commander']),
-    ...room('plugin', '^plugin/', ['^src/services/', schemas, createOptions], [...aws, 'commander']),
+    ...room('server', '^src/server/', ['^src/services/'], [...aws]),
+    ...room('plugin', '^plugin/', ['^src/services/', schemas, createOptions], [...aws]),
     ...room('driver-list', '^drivers/index\\.ts$', [driver, '^drivers/([^/]+)/[^/]+\\.ts$']),
     {
       name: 'drivers-reach-too-far',
@@ -107,7 +107,7 @@ export default {
       name: 'declared-packages-only',
       severity: 'error',
       from: { path: '^(src|drivers|plugin)/' },
-      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'] },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'], dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'only-exec-spawns',

@@ -26,7 +26,12 @@ function optionRows(prefix: string, options: Readonly<Record<string, OptionHelp>
 function describe(module: DriverModule): { row: string[]; options: string } {
   const driver = module.create({}, { root: '/var/lib/holdfast' })
   const supported = capabilitiesOf(driver)
-  const row = [`\`${module.name}\``, module.summary, driver.scope, ...capabilityNames.map((name) => (supported.includes(name) ? 'yes' : '-'))]
+  const row = [
+    `\`${module.name}\``,
+    module.summary,
+    driver.scope,
+    ...capabilityNames.map((name) => (supported.includes(name) ? 'yes' : '-')),
+  ]
   const settings = table(['setting (`--driver-opt`)', ''], optionRows(`${module.name}.`, module.settings))
   const options = table(['option (`-o`)', ''], optionRows('', driver.volumeOptions))
   return { row, options: `\n**${module.name}**\n\n${settings}\n\n${options}` }
@@ -34,7 +39,10 @@ function describe(module: DriverModule): { row: string[]; options: string } {
 
 const modules = await Promise.all(Object.values(driverModules).map((load) => load()))
 const described = modules.map(describe)
-const overview = table(['driver', 'volumes are', 'scope', ...capabilityNames], described.map(({ row }) => row))
+const overview = table(
+  ['driver', 'volumes are', 'scope', ...capabilityNames],
+  described.map(({ row }) => row),
+)
 const wanted = `${begin}\n${overview}\n${described.map(({ options }) => options).join('\n')}\n${end}`
 
 const before = readFileSync(readme, 'utf8')

@@ -112,7 +112,7 @@ export const settings = [
 ] as const satisfies readonly Setting[]
 
 /** Where the settings file is when no flag says otherwise; it need not exist. */
-export const defaultConfigFile = '/etc/holdfast/daemon.json'
+const defaultConfigFile = '/etc/holdfast/daemon.json'
 
 type Value = string | readonly string[]
 type Values = ReadonlyMap<string, Value>

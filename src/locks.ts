@@ -25,7 +25,7 @@ export const mountKey = (name: string): string => `mount:${name}`
 export const trashKey = (id: string): string => volumeKey(`~${id}`)
 
 /** How long a call waits for another one on the same volume before it says so: far below Docker's 60 s. */
-export const lockWaitMs = 10_000
+const lockWaitMs = 10_000
 
 export class Locks {
   readonly #entries = new Map<string, Entry>()

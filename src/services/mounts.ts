@@ -172,6 +172,6 @@ function isBind(hold: MountHold): boolean {
 }
 
 /** False for a volume that is its own directory: there is nothing to detach, so nothing to look for. */
-export function needsUnmount(core: Core, driver: Driver, volume: Volume): boolean {
+function needsUnmount(core: Core, driver: Driver, volume: Volume): boolean {
   return driver.mountpoint(volume, volumeTarget(core, volume.name)).startsWith(`${mountsFolder(core)}/`)
 }

@@ -12,7 +12,7 @@ function bootedAt(): number {
 }
 
 /** @returns ms since the epoch @throws when there is no such process */
-export function startedAt(pid: number | 'self'): number {
+function startedAt(pid: number | 'self'): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return bootedAt() + (Number(fields[19]) / ticksPerSecond) * 1000
