@@ -102,7 +102,10 @@ export async function describeStorage(storage: Storage): Promise<DriverDescripti
 
 async function sizeFact(storage: Storage): Promise<string> {
   const limit = await limitOf(storage)
-  if (limit === 'project') return 'project quota'
+  if (limit === 'project') {
+    // CAP_SYS_RESOURCE exceeds it there; containers lack that unless they are privileged.
+    return storage.mount.fsType === 'ext4' ? 'project quota (privileged containers can exceed it)' : 'project quota'
+  }
   if (limit === 'qgroup') return 'btrfs qgroup'
   const reason = storage.btrfs ? 'btrfs quotas are not enabled' : noProjectQuota(storage.mount.fsType)
   if (!(await hasLoop())) return `none (${reason}; this node has no loop devices for images)`

@@ -16,7 +16,7 @@ import { type Kind, parseOptions, stateOf, type VfsOptions, type VfsState } from
 import { inPlace, kindIn, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
 import { limitByGroup } from './quota.ts'
 import type { Storage } from './storage.ts'
-import { ensureDetached, plannedState } from './volumes.ts'
+import { detached, foundState, plannedState } from './volumes.ts'
 
 /** A finished copy that a clone or a revert begins with. */
 interface Source {
@@ -47,7 +47,7 @@ export async function createClone(
   const plan =
     source.kind === 'image' ? await planImage(source, spec, options) : await planVolume(storage, spec, options)
   const place = `${storage.layout.volumes}/${spec.name}`
-  if ((await ownerOf(place)) === spec.id) return plannedState(plan)
+  if ((await ownerOf(place)) === spec.id) return foundState(place, plan)
   await ensureFree(place, `volume ${spec.name}`)
   await buildFolder(storage.layout, spec.id, place, async (draft) => {
     await copyInto(storage, ctx, source, draft, plan)
@@ -124,15 +124,16 @@ export async function revertVolume(
   const folder = await volumeFolder(storage.layout, volume)
   const part = state.kind === 'image' ? 'image' : 'data'
   const [current, next, previous] = [`${folder}/${part}`, `${folder}/next~${snapshot.id}`, `${folder}/previous`]
-  await ensureDetached(volume, folder)
   const begun = (await lstatOrNothing(next)) && !(await lstatOrNothing(current))
   if (!begun) {
     await removeUnfinished(folder)
     await buildNext(storage, ctx, volume, snapshot, part, next)
-    if (await lstatOrNothing(current)) await rename(current, previous)
   }
-  await rename(next, current)
-  await syncPath(folder)
+  await detached(volume, folder, async () => {
+    if (!begun && (await lstatOrNothing(current))) await rename(current, previous)
+    await rename(next, current)
+    await syncPath(folder)
+  })
   await removeWhole(previous)
   return state
 }

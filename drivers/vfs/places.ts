@@ -51,17 +51,21 @@ export async function hasLoop(): Promise<boolean> {
   )
 }
 
+/** Of a new volume's root directory, whatever the daemon's umask is. */
+const rootMode = 0o755
+
 /** Makes an empty place in a draft, its limit set. */
 export async function makePlace(storage: Storage, draft: string, plan: Plan, signal: AbortSignal): Promise<void> {
   const data = `${draft}/data`
   switch (plan.kind) {
     case 'directory':
       await mkdir(data)
-      await chmod(data, 0o755) // Whatever the daemon's umask is.
-      if (plan.limit) await limitByProject(storage, data, plan.size ?? 0, signal)
+      await chmod(data, rootMode)
+      if (plan.size !== null) await limitByProject(storage, data, plan.size, signal)
       return
     case 'subvolume':
       await exec('btrfs', ['subvolume', 'create', data], { signal })
+      await chmod(data, rootMode)
       if (plan.size !== null) await limitByGroup(data, plan.size, signal)
       return
     case 'image':

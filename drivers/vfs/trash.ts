@@ -7,7 +7,7 @@ import { syncPath } from '../../src/system/files.ts'
 import type { Adoptions } from './adoptions.ts'
 import { ensureFree, type Layout, ownerOf, trashFolder } from './layout.ts'
 import { stateOf, type VfsState } from './options.ts'
-import { ensureDetached } from './volumes.ts'
+import { detached } from './volumes.ts'
 
 async function move(layout: Layout, from: string, to: string): Promise<void> {
   await rename(from, to)
@@ -22,8 +22,7 @@ export async function discardVolume(layout: Layout, adoptions: Adoptions, volume
     if ((await ownerOf(here)) !== volume.id) {
       throw new AppError('NOT_FOUND', `the data of volume ${volume.name} is not at ${here} any more`)
     }
-    await ensureDetached(volume, here)
-    await move(layout, here, there)
+    await detached(volume, here, () => move(layout, here, there))
   }
   adoptions.release(volume.id)
   return { ...stateOf(volume), trashed: true }

@@ -8,7 +8,7 @@ import { isAbsolute, join } from 'node:path'
 import type { Driver, DriverContext, DriverEnvironment, DriverModule, OptionHelp } from '../../src/driver.ts'
 import { AppError, fromErrno } from '../../src/errors.ts'
 import type { Volume } from '../../src/model.ts'
-import { ensureDirectory } from '../../src/system/files.ts'
+import { ensureDirectory, lstatOrNothing } from '../../src/system/files.ts'
 import { type FileLock, lockPath } from '../../src/system/lock-file.ts'
 import { type Adoptions, adoptionsOf } from './adoptions.ts'
 import { checkStorage, describeStorage } from './check.ts'
@@ -65,6 +65,7 @@ interface Opened {
 }
 
 async function open(given: Settings, ctx: DriverContext, known: readonly Volume[]): Promise<Opened> {
+  if (known.length > 0) await ensureMounted(given.path)
   const layout = layoutOf(await makeBase(given.path))
   const lock = await lockPath(layout.base, "the vfs driver's storage")
   const closing = new AbortController()
@@ -78,6 +79,15 @@ async function open(given: Settings, ctx: DriverContext, known: readonly Volume[
     lock.release()
     throw fromErrno(error, `open the vfs driver's storage ${layout.base}`)
   }
+}
+
+/** A disk that is not mounted must not look like a storage that has lost everything. @throws UNAVAILABLE */
+async function ensureMounted(path: string): Promise<void> {
+  if (await lstatOrNothing(join(path, 'volumes'))) return
+  throw new AppError(
+    'UNAVAILABLE',
+    `${path} has no volumes directory although volumes are known; mount the disk that belongs there`,
+  )
 }
 
 /** @returns the directory, symlinks that lead to it resolved */

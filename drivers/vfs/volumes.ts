@@ -14,13 +14,20 @@ import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
 import { alone, applyAttributes, growImage, imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
 import { dataOf, ensureFree, findVolume, imageOf, type Layout, ownerOf, volumeFolder } from './layout.ts'
 import { parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
-import { inPlace, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
+import { inPlace, kindIn, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
 import { groupUsage, limitByGroup, projectUsage, releasingGroup, releasingProject, resizeProject } from './quota.ts'
 import type { Storage } from './storage.ts'
 
 /** @returns the state of a volume that is kept as planned */
 export function plannedState(plan: Plan): VfsState {
   return { kind: plan.kind, limit: plan.limit, adopt: null, trashed: false }
+}
+
+/** @returns the state of a volume that an earlier call has finished, when the storage may have been able to do less or more */
+export async function foundState(folder: string, plan: Plan): Promise<VfsState> {
+  const kind = (await kindIn(folder)) ?? plan.kind
+  const limit = kind === 'image' ? 'image' : kind === plan.kind ? plan.limit : null
+  return { kind, limit, adopt: null, trashed: false }
 }
 
 /** As `Driver.createVolume`. */
@@ -36,7 +43,7 @@ export async function createVolume(
   if (!there) await ensureFree(place, `volume ${spec.name}`)
   if (options.adopt !== null) return adoptVolume(storage, adoptions, spec, options, there)
   const plan = await planVolume(storage, spec, options)
-  if (there) return plannedState(plan)
+  if (there) return foundState(place, plan)
   await buildFolder(storage.layout, spec.id, place, (draft) => fillDraft(storage, draft, plan, options, ctx.signal))
   return plannedState(plan)
 }
@@ -99,8 +106,7 @@ export async function deleteVolume(
 }
 
 async function removeUnused(layout: Layout, ctx: DriverContext, volume: Volume, folder: string): Promise<void> {
-  await ensureDetached(volume, folder)
-  await removeByDraft(layout, volume.id, folder, ctx.signal)
+  await detached(volume, folder, () => removeByDraft(layout, volume.id, folder, ctx.signal))
 }
 
 async function releasingLimit(storage: Storage, volume: Volume, folder: string, remove: () => Promise<void>) {
@@ -112,11 +118,17 @@ async function releasingLimit(storage: Storage, volume: Volume, folder: string, 
   return remove()
 }
 
-/** @throws IN_USE when the volume is an image whose file system is alive on this host */
-export async function ensureDetached(volume: Volume, folder: string): Promise<void> {
-  if (!(await isAttached(`${folder}/image`))) return
-  const where = mountOf(`${folder}/image`)?.mountpoint ?? 'another mount namespace'
-  throw new AppError('IN_USE', `volume ${volume.name} is still mounted at ${where}; stop what uses it`)
+/**
+ * Calls `use` while the volume, if it is an image, is not mounted anywhere on this host and nobody can mount it.
+ * @throws IN_USE
+ */
+export async function detached<T>(volume: Volume, folder: string, use: () => Promise<T>): Promise<T> {
+  const image = `${folder}/image`
+  return alone(image, async () => {
+    if (!(await isAttached(image))) return use()
+    const where = mountOf(image)?.mountpoint ?? 'another mount namespace'
+    throw new AppError('IN_USE', `volume ${volume.name} is still mounted at ${where}; stop what uses it`)
+  })
 }
 
 /** As `Driver.mountpoint`. */
@@ -132,8 +144,8 @@ export async function mountVolume(layout: Layout, ctx: DriverContext, volume: Vo
   if (state.adopt !== null) return ensureAdopted(volume, state.adopt)
   const folder = await volumeFolder(layout, volume)
   if (state.kind !== 'image') return void (await dataOf(folder))
-  const image = await imageOf(folder)
-  await alone(image, () => mountImage(image, target, 'volume', ctx.signal))
+  // Looked up when it is our turn: it may just be going.
+  await alone(`${folder}/image`, async () => mountImage(await imageOf(folder), target, 'volume', ctx.signal))
 }
 
 /** @throws NOT_FOUND, FAILED_PRECONDITION when the path has been replaced or leads elsewhere now */

@@ -213,6 +213,18 @@ test('one storage has one daemon', async () => {
   await restart()
 })
 
+test('a disk that is not mounted is waited for, not taken for an empty one', async () => {
+  await open(onHost)
+  const volume = await create('v')
+  await driver.stop()
+  await rename(join(bed.directory, 'vfs'), join(bed.directory, 'elsewhere'))
+  await expect(driver.start(context(), [volume])).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  expect(existsSync(join(bed.directory, 'vfs'))).toBe(false)
+  await rename(join(bed.directory, 'elsewhere'), join(bed.directory, 'vfs'))
+  await driver.start(context(), [volume])
+  await driver.mount(context(), volume, targetIn(bed))
+})
+
 describe('options', () => {
   beforeEach(() => open(onHost))
 
