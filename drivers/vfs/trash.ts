@@ -11,8 +11,8 @@ import { detached } from './volumes.ts'
 
 async function move(layout: Layout, from: string, to: string): Promise<void> {
   await rename(from, to)
+  // One rename is one change to the file system's own journal: it is in both directories or in none.
   await syncPath(layout.volumes)
-  await syncPath(layout.trash)
 }
 
 /** As `TrashCapability.discard`. @throws NOT_FOUND when the data is gone, IN_USE when an image is mounted */

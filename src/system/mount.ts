@@ -125,9 +125,13 @@ export function fileSystemOf(path: string, entries: readonly MountEntry[] = read
   return entry
 }
 
-/** One process for each view on the mounts of this host: a mount namespace seen from a root directory. */
+/**
+ * One process for each view on the mounts of this host: a mount namespace seen from a root directory. In this process's own
+ * namespace, where most are, its own view is the widest and stands for all.
+ */
 async function* distinctViews(): AsyncGenerator<number | 'self'> {
-  const seen = new Set([viewOf('self')])
+  const own = readlinkSync('/proc/self/ns/mnt')
+  const seen = new Set<string>()
   yield 'self'
   let begun = performance.now()
   for (const name of readdirSync('/proc')) {
@@ -136,18 +140,20 @@ async function* distinctViews(): AsyncGenerator<number | 'self'> {
       await nextTurn()
       begun = performance.now()
     }
-    const view = viewOf(Number(name))
+    const view = viewOf(name, own)
     if (view === undefined || seen.has(view)) continue
     seen.add(view)
     yield Number(name)
   }
 }
 
-function viewOf(pid: number | 'self'): string | undefined {
+/** @returns undefined for the own namespace, and for a process that has ended: it holds nothing any more */
+function viewOf(pid: string, own: string): string | undefined {
   try {
-    return `${readlinkSync(`/proc/${pid}/ns/mnt`)} ${readlinkSync(`/proc/${pid}/root`)}`
+    const namespace = readlinkSync(`/proc/${pid}/ns/mnt`)
+    return namespace === own ? undefined : `${namespace} ${readlinkSync(`/proc/${pid}/root`)}`
   } catch {
-    return undefined // The process has ended: it holds nothing any more.
+    return undefined
   }
 }
 
