@@ -43,8 +43,7 @@ const attempts = 3
  */
 export async function copyTree(source: string, copy: string, signal?: AbortSignal): Promise<void> {
   for (let attempt = 1; ; attempt++) {
-    const args = [...sandbox, '--ro-bind', source, '/source', '--bind', copy, '/copy', '--', ...copyCommand]
-    const result = await run('bwrap', args, { signal, timeoutMs: 0 })
+    const result = await runCopy([...sandbox, '--ro-bind', source, '/source', '--bind', copy, '/copy'], signal)
     if (result.exitCode === 0 || onlyVanished(result)) return
     if (!onlyRaces(result)) throw toolError('cp', result)
     if (attempt === attempts) {
@@ -54,6 +53,47 @@ export async function copyTree(source: string, copy: string, signal?: AbortSigna
       )
     }
     await exec('find', [copy, '-mindepth', '1', '-delete'], { signal, timeoutMs: 0 })
+  }
+}
+
+/**
+ * Runs cp in the sandbox. An abort kills the sandbox's first process, whose pid bwrap tells: killed itself before it has set the
+ * sandbox up, bwrap leaves that process waiting for it for ever.
+ */
+async function runCopy(options: readonly string[], signal?: AbortSignal): Promise<ExecResult> {
+  signal?.throwIfAborted()
+  let first: number | undefined
+  let status = ''
+  const endSandbox = () => {
+    if (signal?.aborted && first !== undefined) endProcess(first)
+  }
+  signal?.addEventListener('abort', endSandbox)
+  try {
+    const result = await run('bwrap', [...options, '--json-status-fd', '1', '--', ...copyCommand], {
+      timeoutMs: 0,
+      onStdout: (chunk) => {
+        status += chunk
+        first ??= firstProcess(status)
+        endSandbox()
+      },
+    })
+    signal?.throwIfAborted()
+    return result
+  } finally {
+    signal?.removeEventListener('abort', endSandbox)
+  }
+}
+
+function firstProcess(status: string): number | undefined {
+  const match = /"child-pid": (\d+)\D/.exec(status)
+  return match ? Number(match[1]) : undefined
+}
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended by itself.
   }
 }
 
