@@ -9,7 +9,8 @@ import { copyTree } from '../../src/system/copy-tree.ts'
 import { exec } from '../../src/system/exec.ts'
 import { lstatOrNothing, readdirOrNothing, syncPath } from '../../src/system/files.ts'
 import { formatSize } from '../../src/units.ts'
-import { buildFolder, discardDraft, draftOf, makeDraft, removeWhole } from './drafts.ts'
+import type { Cleaner } from './cleaner.ts'
+import { buildFolder, discardDraft, draftOf, makeDraft } from './drafts.ts'
 import { applyAttributes, growImage, imageFileSystem, imageUsage, renewImageId } from './images.ts'
 import { dataOf, ensureFree, imageOf, ownerOf, snapshotFolder, volumeFolder } from './layout.ts'
 import { type Kind, parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
@@ -109,6 +110,7 @@ async function copyImage(ctx: DriverContext, source: Source, draft: string, size
  */
 export async function revertVolume(
   storage: Storage,
+  cleaner: Cleaner,
   ctx: DriverContext,
   volume: Volume,
   snapshot: Snapshot,
@@ -126,7 +128,7 @@ export async function revertVolume(
   const [current, next, previous] = [`${folder}/${part}`, `${folder}/next~${snapshot.id}`, `${folder}/previous`]
   const begun = (await lstatOrNothing(next)) && !(await lstatOrNothing(current))
   if (!begun) {
-    await removeUnfinished(folder)
+    await removeUnfinished(cleaner, folder)
     await buildNext(storage, ctx, volume, snapshot, part, next)
   }
   await detached(volume, folder, async () => {
@@ -134,13 +136,13 @@ export async function revertVolume(
     await rename(next, current)
     await syncPath(folder)
   })
-  await removeWhole(previous)
+  if (await lstatOrNothing(previous)) await cleaner.take(previous)
   return state
 }
 
-async function removeUnfinished(folder: string): Promise<void> {
+async function removeUnfinished(cleaner: Cleaner, folder: string): Promise<void> {
   for (const name of await readdirOrNothing(folder)) {
-    if (name.startsWith('next~') || name === 'previous') await removeWhole(`${folder}/${name}`)
+    if (name.startsWith('next~') || name === 'previous') await cleaner.take(`${folder}/${name}`)
   }
 }
 

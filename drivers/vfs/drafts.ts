@@ -3,10 +3,8 @@
  * abort, an error or a crash leaves is thrown away.
  */
 
-import { randomUUID } from 'node:crypto'
 import { lstat, mkdir, rename, symlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { Log } from '../../src/driver.ts'
 import { AppError, errno, fromErrno } from '../../src/errors.ts'
 import { run } from '../../src/system/exec.ts'
 import {
@@ -74,7 +72,8 @@ export async function discardDraft(draft: string, signal?: AbortSignal): Promise
   await removeFolder(draft, signal)
 }
 
-async function releaseMounts(draft: string): Promise<void> {
+/** Thaws and unmounts everything below a draft. */
+export async function releaseMounts(draft: string): Promise<void> {
   const mounts = readMounts().filter((entry) => isWithin(entry.mountpoint, draft))
   for (const { mountpoint } of mounts.reverse()) {
     await thaw(mountpoint)
@@ -92,7 +91,7 @@ export async function removeByDraft(layout: Layout, id: string, folder: string, 
 }
 
 /** Removes a folder with all that is in it: volume, snapshots, leftovers. An empty volume costs no program. */
-async function removeFolder(folder: string, signal?: AbortSignal): Promise<void> {
+export async function removeFolder(folder: string, signal?: AbortSignal): Promise<void> {
   // What removeEntry leaves is a directory, never a symlink: it may be looked into.
   if (await removeEntry(folder)) return
   for (const name of await readdirOrNothing(folder)) {
@@ -115,45 +114,10 @@ async function removeSnapshots(snapshots: string, signal?: AbortSignal): Promise
 }
 
 /** Removes a file, a symlink, an empty directory or a subvolume. @returns false for a directory with content */
-export async function removeContent(path: string, signal?: AbortSignal): Promise<boolean> {
+async function removeContent(path: string, signal?: AbortSignal): Promise<boolean> {
   if (await removeEntry(path)) return true
   const stats = await lstat(path)
   if (stats.ino !== subvolumeInode) return false
   const result = await run('btrfs', ['subvolume', 'delete', path], { signal })
   return result.exitCode === 0 // Subvolumes made inside it are removed with the tree.
-}
-
-/** Removes a file or a tree, wherever it is, subvolumes included; gone is success. */
-export async function removeWhole(path: string, signal?: AbortSignal): Promise<void> {
-  if (!(await removeContent(path, signal))) await removeTree(path, signal)
-}
-
-/**
- * Takes what an earlier life has left in tmp: mounts are thawed and undone before this resolves, the rest is removed behind.
- * @param signal ends the removal, which the next start takes up again
- * @returns the end of the removal; it never fails
- */
-export async function emptyDrafts(
-  layout: Layout,
-  log: Log,
-  signal: AbortSignal,
-): Promise<{ readonly removed: Promise<void> }> {
-  const leftovers: string[] = []
-  for (const name of await readdirOrNothing(layout.tmp)) {
-    await releaseMounts(`${layout.tmp}/${name}`)
-    // A new draft of the same id must not meet the old one.
-    const aside = `${layout.tmp}/.leftover-${randomUUID()}`
-    await rename(`${layout.tmp}/${name}`, aside)
-    leftovers.push(aside)
-  }
-  return { removed: removeAll(leftovers, log, signal) }
-}
-
-async function removeAll(paths: readonly string[], log: Log, signal: AbortSignal): Promise<void> {
-  for (const path of paths) {
-    if (signal.aborted) return
-    await removeFolder(path, signal).catch((error: unknown) => {
-      log.warn({ path, err: error }, 'cannot remove what an earlier run has left')
-    })
-  }
 }

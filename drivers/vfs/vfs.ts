@@ -12,8 +12,8 @@ import { ensureDirectory, lstatOrNothing } from '../../src/system/files.ts'
 import { type FileLock, lockPath } from '../../src/system/lock-file.ts'
 import { type Adoptions, adoptionsOf } from './adoptions.ts'
 import { checkStorage, describeStorage } from './check.ts'
+import { type Cleaner, startCleaner } from './cleaner.ts'
 import { createClone, revertVolume } from './copies.ts'
-import { emptyDrafts } from './drafts.ts'
 import { layoutOf } from './layout.ts'
 import { type ImageFileSystem, parseFileSystem, volumeOptions } from './options.ts'
 import { createSnapshot, deleteSnapshot, mountSnapshot, unmountSnapshot } from './snapshots.ts'
@@ -59,22 +59,19 @@ interface Opened {
   readonly storage: Storage
   readonly adoptions: Adoptions
   readonly lock: FileLock
-  /** Ends when what an earlier run has left is removed. */
-  readonly leftovers: Promise<void>
-  readonly closing: AbortController
+  readonly cleaner: Cleaner
 }
 
 async function open(given: Settings, ctx: DriverContext, known: readonly Volume[]): Promise<Opened> {
   if (known.length > 0) await ensureMounted(given.path)
   const layout = layoutOf(await makeBase(given.path))
   const lock = await lockPath(layout.base, "the vfs driver's storage")
-  const closing = new AbortController()
   try {
     await ensureDirectory(layout.volumes, 0o711) // With user namespaces containers reach their volume through it.
     await ensureDirectory(layout.trash, 0o700)
     await ensureDirectory(layout.tmp, 0o700)
-    const { removed } = await emptyDrafts(layout, ctx.log, closing.signal)
-    return { storage: openStorage(layout, given.fs), adoptions: adoptionsOf(known), lock, leftovers: removed, closing }
+    const cleaner = await startCleaner(layout, ctx.log)
+    return { storage: openStorage(layout, given.fs), adoptions: adoptionsOf(known), lock, cleaner }
   } catch (error) {
     lock.release()
     throw fromErrno(error, `open the vfs driver's storage ${layout.base}`)
@@ -118,8 +115,7 @@ function createDriver(given: Settings): Driver {
     stop: async () => {
       const last = opened
       opened = undefined
-      last?.closing.abort()
-      await last?.leftovers
+      await last?.cleaner.stop()
       last?.lock.release()
     },
     describe: () => describeStorage(storage()),
@@ -143,7 +139,7 @@ function createDriver(given: Settings): Driver {
       unmount: (ctx, _volume, _snapshot, target) => unmountSnapshot(ctx, target),
     },
     clone: { create: (ctx, spec, source, snapshot) => createClone(storage(), ctx, spec, source, snapshot) },
-    revert: { revert: (ctx, volume, snapshot) => revertVolume(storage(), ctx, volume, snapshot) },
+    revert: { revert: (ctx, volume, snapshot) => revertVolume(storage(), now().cleaner, ctx, volume, snapshot) },
     resize: { resize: (ctx, volume, size) => resizeVolume(storage(), ctx, volume, size) },
     trim: { trim: (ctx, volume) => trimVolume(layout(), ctx, volume) },
   }

@@ -449,7 +449,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
         }
         expect(await opened(volume, snapshot, (root) => readFile(join(root, 'file'), 'utf8'))).toBe('then')
         await remove(volume)
-        expect(await bed.leftovers()).toEqual([])
+        await expect.poll(() => bed.leftovers(), { timeout: 10_000 }).toEqual([]) // What was replaced is removed behind.
       })
     })
 

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Driver } from '../../src/driver.ts'
 import type { DriverState, Snapshot, Volume } from '../../src/model.ts'
+import { copyTree } from '../../src/system/copy-tree.ts'
 import { isAttached } from '../../src/system/loop.ts'
 import { readMounts } from '../../src/system/mount.ts'
 import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
@@ -140,6 +141,21 @@ describe('symlinks planted in the storage are never followed', () => {
     }
     expect(copies).toBeGreaterThan(0)
   })
+})
+
+test('a copy is cancelled at any moment, at once, and leaves no process', async () => {
+  await open(onHost)
+  for (let round = 0; round < 60; round++) {
+    const [controller, reason] = [new AbortController(), new Error('cancelled by the test')]
+    const copy = join(bed.directory, `copy${round}`)
+    await mkdir(copy)
+    const timer = setTimeout(() => controller.abort(reason), round / 4)
+    const begun = performance.now()
+    await expect(copyTree('/usr', copy, controller.signal)).rejects.toBe(reason)
+    clearTimeout(timer)
+    expect(performance.now() - begun).toBeLessThan(5_000)
+  }
+  await expect.poll(() => sh('ps', '-eo', 'args').then((all) => all.includes(`${bed.directory}/copy`))).toBe(false)
 })
 
 describe('what a crash leaves', () => {
