@@ -69,12 +69,14 @@ export function fromErrno(error: unknown, doing: string): AppError {
   return new AppError(code, `${doing}: ${(error as Error).message}`, { cause: error })
 }
 
-/** Whatever was thrown, as an `AppError`: an abort becomes CANCELLED, anything unknown INTERNAL. */
+/** Whatever was thrown, as an `AppError`: an abort becomes CANCELLED, a full disk NO_SPACE, anything unknown INTERNAL. */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error
   if (error instanceof Error && error.name === 'AbortError') {
     return new AppError('CANCELLED', 'cancelled', { cause: error })
   }
   const message = error instanceof Error ? error.message : String(error)
-  return new AppError('INTERNAL', message, { cause: error })
+  // Any file call may meet it, also one whose other errors nobody expects.
+  const code = errnoCodes[errno(error) ?? ''] === 'NO_SPACE' ? 'NO_SPACE' : 'INTERNAL'
+  return new AppError(code, message, { cause: error })
 }

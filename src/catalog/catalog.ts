@@ -4,10 +4,12 @@
  */
 
 import { once } from 'node:events'
+import { statfsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import Database from 'better-sqlite3'
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { MountHold, Operation, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import { formatSize } from '../units.ts'
 import type { Change } from './changes.ts'
 import { migrate } from './migrate.ts'
 import * as rows from './rows.ts'
@@ -29,6 +31,9 @@ function sqliteError(what: 'read' | 'written', error: { code: string; message: s
         : 'INTERNAL'
   return new AppError(code, `the catalog could not be ${what}: ${error.message}`, { details: { sqlite: error.code } })
 }
+
+/** Below this nothing new is begun. */
+const leastRoom = 2 * 2 ** 20
 
 export class Catalog {
   readonly #db: Database.Database
@@ -70,6 +75,19 @@ export class Catalog {
     const owed = this.#owed
     await this.#send([...owed, ...changes])
     this.#owed = this.#owed.filter((change) => !owed.includes(change))
+  }
+
+  /**
+   * For work that makes the catalog grow. @throws NO_SPACE when its disk is so full that the rest is left to what makes room
+   */
+  requireRoom(): void {
+    const { bfree, bsize } = statfsSync(this.#db.name)
+    if (bfree * bsize >= leastRoom) return
+    throw new AppError(
+      'NO_SPACE',
+      `the catalog ${this.#db.name} is on a full disk, which has ${formatSize(bfree * bsize)} left; make room there, ` +
+        'such as with: holdfast volume rm --purge',
+    )
   }
 
   /** Commits `change`, which is to be harmless when done twice, together with the next write that succeeds, whatever that is. */

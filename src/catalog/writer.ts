@@ -2,6 +2,7 @@
  * The catalog's writing half: a worker thread, so that a slow disk's fsync never holds up an answer to Docker. All
  * transactions that wait are committed together (one fsync), each in a savepoint of its own, so that one that fails harms
  * only itself. `synchronous=FULL`: what is answered is on the disk; a group of `volatile` changes alone is not synced.
+ * It keeps room in the catalog's files for the day when the disk is full: also then a volume is to be mounted, and removed.
  */
 
 import { parentPort, workerData } from 'node:worker_threads'
@@ -28,6 +29,9 @@ db.pragma('journal_mode = WAL')
 db.pragma('synchronous = FULL')
 db.pragma('foreign_keys = ON')
 db.pragma('busy_timeout = 5000')
+
+/** How much room is kept, in the database and in its log. */
+const reserveBytes = 256 * 1024
 
 const statements = new Map<string, Database.Statement>()
 let waiting: WriteRequest[] = []
@@ -73,11 +77,37 @@ const applyGroup = db.transaction((group: readonly WriteRequest[]): WriteReply[]
 function commit(group: readonly WriteRequest[]): WriteReply[] {
   try {
     setDurable(group.some(({ changes }) => changes.some((change) => !change.volatile)))
-    return applyGroup.immediate(group)
+    return retryingWhenFull(() => applyGroup.immediate(group))
   } catch (error) {
     return group.map(({ id }) => ({ id, error: errorOf(error) }))
   }
 }
+
+/** The log grows until it is written back; written back, it is used again from its beginning and takes no more room. */
+function retryingWhenFull<T>(write: () => T): T {
+  try {
+    return write()
+  } catch (error) {
+    if (errorOf(error).code !== 'SQLITE_FULL') throw error
+    db.pragma('wal_checkpoint(RESTART)')
+    return write()
+  }
+}
+
+/** Takes the room and gives it up: both files keep their size, and what was taken is free inside of them. */
+function keepReserve(): void {
+  try {
+    statement(`INSERT OR REPLACE INTO settings (key, value) VALUES ('reserve', printf('%.*c', ?, '-'))`).run(
+      reserveBytes,
+    )
+    statement(`DELETE FROM settings WHERE key = 'reserve'`).run()
+    db.pragma('wal_checkpoint(RESTART)')
+  } catch {
+    // The disk is full already.
+  }
+}
+
+keepReserve()
 
 function drain(): void {
   const group = waiting

@@ -6,7 +6,7 @@
 import { existsSync, readdirSync, statfsSync } from 'node:fs'
 import path from 'node:path'
 import { toAppError } from '../errors.ts'
-import type { Finding } from '../model.ts'
+import type { Finding, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import { readMounts } from '../system/mount.ts'
 import { dockerdStartedAt } from '../system/process.ts'
@@ -14,6 +14,7 @@ import { isListening } from '../system/socket.ts'
 import { formatSize } from '../units.ts'
 import { type Core, mountsFolder } from './core.ts'
 import { usable } from './drivers.ts'
+import { volumeTrouble } from './views.ts'
 
 interface Patient {
   readonly core: Core
@@ -142,15 +143,8 @@ const checks: Readonly<Record<string, Check>> = {
   },
 
   records: async ({ core }) => {
-    const damaged = [...core.catalog.volumes(), ...core.catalog.trash()].filter(({ damage }) => damage !== undefined)
-    return damaged.map(({ name, damage }) =>
-      error(
-        'damaged-record',
-        name,
-        `volume ${name}: ${damage}`,
-        'its data is untouched; restore the catalog from a copy',
-      ),
-    )
+    const volumes = [...core.catalog.volumes(), ...core.catalog.trash()]
+    return [...volumes.flatMap((volume) => checkRecord(core, volume)), ...damagedSnapshots(core)]
   },
 
   catalog: async ({ core }) =>
@@ -172,6 +166,25 @@ const checks: Readonly<Record<string, Check>> = {
           'see the log; it is tried again at the next start',
         ),
       ),
+}
+
+function checkRecord(core: Core, volume: Volume): Finding[] {
+  const trouble = volumeTrouble(core, volume)
+  if (trouble === undefined) return []
+  const check = volume.damage === undefined ? 'unusable-volume' : 'damaged-record'
+  const remedy = core.drivers.get(volume.driver)
+    ? 'its data is untouched; restore the catalog from a copy'
+    : `its data is untouched; start the daemon with --driver ${volume.driver}`
+  return [error(check, volume.name, `volume ${volume.name}: ${trouble}`, remedy)]
+}
+
+function damagedSnapshots(core: Core): Finding[] {
+  return core.catalog.allSnapshots().flatMap(({ volumeId, name, damage }) => {
+    if (damage === undefined) return []
+    const subject = `${core.catalog.volumeById(volumeId)?.name}@${name}`
+    const remedy = 'its data is untouched; restore the catalog from a copy'
+    return [error('damaged-record', subject, `snapshot ${subject}: ${damage}`, remedy)]
+  })
 }
 
 /** Runs every check. @returns findings, errors first */

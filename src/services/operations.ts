@@ -42,6 +42,9 @@ const keepFinished = 1_000
 /** How many operations end before the oldest are forgotten. */
 const pruneEvery = 250
 
+/** Kinds that are begun on a full disk, too. */
+const makingRoom: ReadonlySet<string> = new Set(['volume.discard', 'volume.delete', 'snapshot.delete'])
+
 const operationId = /^[a-zA-Z0-9-]{8,64}$/
 
 export class Operations implements OperationService {
@@ -141,6 +144,7 @@ export class Operations implements OperationService {
       finishedAt: null,
       error: null,
     }
+    if (!makingRoom.has(work.kind)) this.#catalog.requireRoom()
     const running: Running = { operation, abort: new AbortController(), startedMs: performance.now(), progress: null }
     await this.#catalog.write(beginOperation(operation))
     this.#running.set(operation.id, running)

@@ -33,8 +33,8 @@ export interface FaultBed extends AsyncDisposable {
   /** Settings for `holdfast daemon`, by key. */
   readonly flags: Readonly<Record<string, string | readonly string[]>>
   readonly pid: number
-  /** Starts the daemon; resolves when its driver is ready and everything is recovered. */
-  start(): Promise<void>
+  /** Starts the daemon; resolves when its driver is ready and everything is recovered or, if asked to, once it listens. */
+  start(until?: 'recovered' | 'listening'): Promise<void>
   stop(): Promise<void>
   kill9(): Promise<void>
   /** Lets the daemon kill itself at `KIND:PHASE` while `work` runs. @throws when it has not been there */
@@ -111,11 +111,11 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     get pid() {
       return running().pid
     },
-    async start() {
+    async start(wanted = 'recovered') {
       current = await sandbox.start('daemon', process.execPath, [daemonProgram, JSON.stringify(flags), placeFile])
       try {
         await untilListening(pluginSocket, 20_000)
-        await until('the daemon is ready', 30_000, () => isReady(bed))
+        if (wanted === 'recovered') await until('the daemon is ready', 30_000, () => isReady(bed))
       } catch (error) {
         throw new Error(`the daemon did not start:\n${sandbox.readLog('daemon').slice(-4_000)}`, { cause: error })
       }
