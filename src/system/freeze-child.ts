@@ -13,17 +13,25 @@ const [mountpoint, image, copy, deadlineMs] = process.argv.slice(2) as [string, 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)
 
 const orphaned = new AbortController()
-process.stdin.on('end', () => orphaned.abort()).resume()
+for (const event of ['end', 'error'] as const) process.stdin.on(event, () => orphaned.abort())
+process.stdin.resume()
 const deadline = AbortSignal.timeout(Number(deadlineMs))
 
+// Whoever would read these may be gone, and a failed write must not end this program before it has thawed.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+
+let failure: unknown
 try {
   await exec('fsfreeze', ['--freeze', mountpoint], { timeoutMs: Number(deadlineMs) })
   const signal = AbortSignal.any([orphaned.signal, deadline])
   await exec('cp', ['--reflink=auto', '--sparse=auto', '--', image, copy], { signal, timeoutMs: 0 })
 } catch (error) {
-  process.exitCode = deadline.aborted ? deadlineExit : 1
-  process.stderr.write(`${(error as Error).message}\n`)
+  failure = error
 } finally {
   await run('fsfreeze', ['--unfreeze', mountpoint])
-  process.stdin.destroy()
 }
+if (failure) {
+  process.exitCode = deadline.aborted ? deadlineExit : 1
+  process.stderr.write(`${(failure as Error).message}\n`)
+}
+process.stdin.destroy()
