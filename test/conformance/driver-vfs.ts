@@ -9,7 +9,7 @@ import { type DriverBed, makeFileSystem, makeScratch, removeScratch, sh } from '
 const disk = 3 * 2 ** 30
 
 /** The vfs driver below `directory`, in a scratch directory that is removed with the bed. */
-export function vfsBed(scratch: string, directory: string, settings: Readonly<Record<string, string>> = {}): DriverBed {
+function vfsBed(scratch: string, directory: string, settings: Readonly<Record<string, string>> = {}): DriverBed {
   const path = join(directory, 'vfs')
   return {
     directory,
