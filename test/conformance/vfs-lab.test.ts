@@ -1,6 +1,6 @@
 /**
- * The vfs driver on file systems with project quota. Few kernels outside of a distribution's have it compiled in, so this runs in
- * the kernel lab (scripts/lab), on block devices that are given to it: HOLDFAST_LAB=1.
+ * The vfs driver where a kernel with project quota, or a process with all capabilities, is needed. Few build machines have
+ * either, so this runs in the kernel lab (scripts/lab), on block devices that are given to it: HOLDFAST_LAB=1.
  */
 
 import { existsSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { driverSuite } from './driver.ts'
-import { context, type DriverBed, newSnapshot, newVolume, sh } from './driver-bed.ts'
+import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
 import { onFileSystem } from './driver-vfs.ts'
 
 const MiB = 2 ** 20
@@ -80,6 +80,27 @@ describe.skipIf(!inLab)(`project quota${unless}`, () => {
       /No space left|quota exceeded/,
     )
     expect(existsSync(join(root, 'sub'))).toBe(true)
+    await driver.stop()
+    await bed.dispose()
+  })
+})
+
+describe.skipIf(!inLab)(`an image with ext4${unless}`, () => {
+  test('grows while it is mounted, which takes CAP_SYS_RESOURCE', async () => {
+    const bed = await onFileSystem(['mkfs.ext4', '-q', '-F'], GiB)
+    const driver = bed.driver()
+    await driver.start(context(), [])
+    const spec = newVolume('image', { size: 64 * MiB })
+    const volume = { ...spec, state: await driver.createVolume(context(), spec) }
+    const target = join(targetIn(bed), 'image')
+    await driver.mount(context(), volume, target)
+    await expect(sh('dd', 'if=/dev/zero', `of=${join(target, 'fill')}`, 'bs=1M', 'count=80')).rejects.toThrow(
+      /No space/,
+    )
+    await driver.resize?.resize(context(), volume, 128 * MiB)
+    await sh('dd', 'if=/dev/zero', `of=${join(target, 'fill')}`, 'bs=1M', 'count=80')
+    expect((await driver.usage(context(), volume, false)).size).toBe(128 * MiB)
+    await driver.unmount(context(), volume, target)
     await driver.stop()
     await bed.dispose()
   })
