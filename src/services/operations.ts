@@ -53,6 +53,7 @@ export class Operations implements OperationService {
   readonly #onPhase: (kind: string, phase: Phase) => void
   readonly #running = new Map<string, Running>()
   #finished = 0
+  #stopping = false
   /** When this life began, in ms since the epoch: what is open from before it, is a crash's. */
   readonly startedMs = Date.now()
 
@@ -112,8 +113,9 @@ export class Operations implements OperationService {
     return view
   }
 
-  /** Asks everything that runs to stop, and waits until it has been undone, at most `timeoutMs`. */
+  /** Begins nothing any more, asks everything that runs to stop, and waits until it has been undone, at most `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
+    this.#stopping = true
     for (const { abort } of this.#running.values()) abort.abort(new AppError('CANCELLED', 'the daemon is stopping'))
     const deadline = Date.now() + timeoutMs
     while (this.#running.size > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
@@ -144,10 +146,19 @@ export class Operations implements OperationService {
       finishedAt: null,
       error: null,
     }
+    if (this.#stopping) throw new AppError('UNAVAILABLE', 'the daemon is stopping; try again when it is back')
     if (!makingRoom.has(work.kind)) this.#catalog.requireRoom()
     const running: Running = { operation, abort: new AbortController(), startedMs: performance.now(), progress: null }
-    await this.#catalog.write(beginOperation(operation))
+    if (this.#running.has(operation.id)) {
+      throw new AppError('ALREADY_EXISTS', `operation ${operation.id} runs already; give a new id`)
+    }
     this.#running.set(operation.id, running)
+    try {
+      await this.#catalog.write(beginOperation(operation))
+    } catch (error) {
+      this.#running.delete(operation.id)
+      throw error
+    }
     this.#onPhase(work.kind, 'journalled')
     return running
   }

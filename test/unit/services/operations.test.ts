@@ -143,10 +143,12 @@ describe('cancelling', () => {
       },
     )
     running.catch(() => undefined)
-    while (t.core.operations.list().length === 0) await sleep(1)
     await t.core.operations.stop(5_000)
     expect(undone).toBe(true)
     await expect(running).rejects.toMatchObject({ code: 'CANCELLED', message: 'the daemon is stopping' })
+    await expect(t.core.operations.run({ ...work, id: 'operation-2' }, vi.fn())).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    })
   })
 })
 
