@@ -9,11 +9,13 @@ import { AppError } from '../errors.ts'
 const apiVersion = 'v1.41'
 const deadlineMs = 5_000
 
+/** The part of Docker's record of a volume that is looked at. */
 export interface DockerVolumeRecord {
   readonly Name: string
   readonly Driver: string
 }
 
+/** Asks the engine at one socket. Every method throws UNAVAILABLE when no engine answers within 5 s, or not as one does. */
 export class DockerApi {
   readonly #socket: string
 
@@ -21,16 +23,10 @@ export class DockerApi {
     this.#socket = socket
   }
 
-  /** Records of all drivers. @throws UNAVAILABLE when no engine answers within 5 s */
+  /** Records of all drivers. */
   async volumes(): Promise<DockerVolumeRecord[]> {
     const { Volumes } = (await this.#call('GET', '/volumes')) as { Volumes: DockerVolumeRecord[] | null }
     return Volumes ?? []
-  }
-
-  /** Names of the volume drivers that the engine has activated. */
-  async volumeDrivers(): Promise<string[]> {
-    const { Plugins } = (await this.#call('GET', '/info')) as { Plugins?: { Volume?: string[] | null } }
-    return Plugins?.Volume ?? []
   }
 
   /** Ids of the running, not paused containers that use a volume. */
@@ -49,26 +45,35 @@ export class DockerApi {
     await this.#call('POST', `/containers/${container}/unpause`, [404, 409, 500])
   }
 
-  #call(method: 'GET' | 'POST', path: string, accepted: readonly number[] = []): Promise<unknown> {
+  async #call(method: 'GET' | 'POST', path: string, accepted: readonly number[] = []): Promise<unknown> {
+    const { status, body } = await this.#exchange(method, path).catch((error: Error) => {
+      throw this.#unavailable(error.message)
+    })
+    if (status >= 300 && !accepted.includes(status)) throw this.#unavailable(`${status} ${body.slice(0, 200)}`)
+    if (status >= 300 || body === '') return undefined
+    try {
+      return JSON.parse(body)
+    } catch {
+      throw this.#unavailable(`its answer is not JSON (${JSON.stringify(body.slice(0, 80))})`)
+    }
+  }
+
+  #unavailable(fact: string): AppError {
+    return new AppError('UNAVAILABLE', `Docker's API at ${this.#socket}: ${fact}; is the engine running?`)
+  }
+
+  #exchange(method: 'GET' | 'POST', path: string): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
-      const fail = (text: string): void =>
-        reject(new AppError('UNAVAILABLE', `Docker's API at ${this.#socket}: ${text}; is the engine running?`))
-      const call = request(
-        { socketPath: this.#socket, path: `/${apiVersion}${path}`, method, timeout: deadlineMs },
-        (response) => {
-          const chunks: Buffer[] = []
-          response.on('data', (chunk: Buffer) => chunks.push(chunk))
-          response.on('error', (error) => fail(error.message))
-          response.on('end', () => {
-            const body = Buffer.concat(chunks).toString()
-            const status = response.statusCode ?? 0
-            if (status >= 300 && !accepted.includes(status)) return fail(`${status} ${body.slice(0, 200)}`)
-            resolve(status < 300 && body !== '' ? JSON.parse(body) : undefined)
-          })
-        },
-      )
+      // No kept connection: one that an engine has closed would fail the unpause after a long copy.
+      const how = { socketPath: this.#socket, path: `/${apiVersion}${path}`, method, timeout: deadlineMs, agent: false }
+      const call = request(how, (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', reject)
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }))
+      })
       call.on('timeout', () => call.destroy(new Error(`no answer within ${deadlineMs} ms`)))
-      call.on('error', (error) => fail(error.message))
+      call.on('error', reject)
       call.end()
     })
   }
