@@ -1,6 +1,7 @@
 /**
  * The daemon's settings: one table, from which the file, the environment and the flags are read, in that order of strength
- * (a flag wins). File: a JSON object with these keys; environment: `HOLDFAST_` and the key in capitals; flag: `--` and the key.
+ * (a flag wins). File: a JSON object with these keys; environment: `HOLDFAST_` and the key in capitals, lists with blanks between
+ * their values; flag: `--` and the key.
  */
 
 import { readFileSync } from 'node:fs'

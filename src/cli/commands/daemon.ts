@@ -26,7 +26,8 @@ export const daemon = command({
   summary: 'run the daemon in the foreground, until SIGTERM or SIGINT',
   description: [
     'Each option is also an environment variable (HOLDFAST_LOG_LEVEL) and a key of the settings file ("log-level"); an option',
-    'wins over the variable, and the variable over the file. Volumes stay mounted when the daemon ends.',
+    'wins over the variable, and the variable over the file. In a variable, values of a repeatable option have blanks between.',
+    'Volumes stay mounted when the daemon ends.',
   ].join('\n'),
   args: [],
   options: {
