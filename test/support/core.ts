@@ -47,7 +47,7 @@ export async function openCore(options: CoreOptions = {}): Promise<TestCore> {
 }
 
 /** A log that keeps the messages of warnings and errors. */
-export function keepingLog(kept: string[]): Log {
+function keepingLog(kept: string[]): Log {
   const keep = (fields: object, message: string): void => {
     kept.push(`${message} ${JSON.stringify(fields)}`)
   }
