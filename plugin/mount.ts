@@ -9,6 +9,7 @@ export interface PluginLog {
   error(fields: object, message: string): void
 }
 
+/** A Mount under way. */
 export interface MountAttempt {
   readonly mountpoint: Promise<string>
   /** Undoes this Mount, and only this one: as soon as it has succeeded. Twice is once. */

@@ -23,6 +23,7 @@ import { within } from './deadline.ts'
 import { mountForClient, type PluginLog } from './mount.ts'
 import { mountIdOf, optionsOf, parseVolumeRequest, type VolumeRequest } from './request.ts'
 
+/** How the app is built. */
 export interface PluginOptions {
   readonly log: PluginLog
   /** `global` when every volume of this plugin is there on every node; Docker only shows it. */

@@ -10,6 +10,7 @@ interface Owner {
   readonly name: string
 }
 
+/** The directories in use, kept in memory: the volumes' records say them at each start. */
 export interface Adoptions {
   /** Twice for one volume is once. @throws ALREADY_EXISTS when another volume has it, or a directory around or inside it */
   claim(directory: string, owner: Owner): void

@@ -11,6 +11,7 @@ import { readdirOrNothing } from '../../src/system/files.ts'
 import { releaseMounts, removeFolder } from './drafts.ts'
 import type { Layout } from './layout.ts'
 
+/** Works until it is stopped. */
 export interface Cleaner {
   /** Takes a file or a tree out of sight and removes it behind; it is gone from `path` when this resolves. */
   take(path: string): Promise<void>

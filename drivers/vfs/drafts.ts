@@ -17,10 +17,7 @@ import {
 } from '../../src/system/files.ts'
 import { thaw } from '../../src/system/freeze.ts'
 import { isWithin, readMounts, unmount } from '../../src/system/mount.ts'
-import type { Layout } from './layout.ts'
-
-/** btrfs gives the root of every subvolume this inode number. */
-const subvolumeInode = 256
+import { type Layout, subvolumeInode } from './layout.ts'
 
 /** The draft of a volume or a snapshot. */
 export function draftOf(layout: Layout, id: string): string {

@@ -15,6 +15,10 @@ import { AppError } from '../../src/errors.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
 import { lstatOrNothing, readlinkOrNothing, realDirectory } from '../../src/system/files.ts'
 
+/** btrfs gives the root of every subvolume this inode number. */
+export const subvolumeInode = 256
+
+/** The driver's folders, absolute. */
 export interface Layout {
   readonly base: string
   readonly volumes: string
@@ -27,6 +31,7 @@ export function layoutOf(base: string): Layout {
   return { base, volumes: `${base}/volumes`, trash: `${base}/trash`, tmp: `${base}/tmp` }
 }
 
+/** Where a discarded volume lies. */
 export function trashFolder(layout: Layout, volume: Volume): string {
   return `${layout.trash}/${volume.name}~${volume.id}`
 }

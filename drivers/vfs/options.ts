@@ -5,6 +5,7 @@ import type { OptionHelp } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import type { DriverState, Volume, VolumeSpec } from '../../src/model.ts'
 
+/** The keys of `-o` that are this driver's own. */
 export const volumeOptions: Readonly<Record<string, OptionHelp>> = {
   uid: { description: "owner of the volume's root directory", example: '999' },
   gid: { description: "group of the volume's root directory", example: '999' },
@@ -13,8 +14,10 @@ export const volumeOptions: Readonly<Record<string, OptionHelp>> = {
   fs: { description: 'with size: keep the volume in an image file with this file system, ext4 or xfs', example: 'xfs' },
 }
 
+/** What an image may hold, the default first. */
 export const imageFileSystems = ['ext4', 'xfs'] as const
 
+/** The file system in an image. */
 export type ImageFileSystem = (typeof imageFileSystems)[number]
 
 /** What a user asked of the root directory; null leaves it as it is. */
@@ -24,6 +27,7 @@ export interface Attributes {
   readonly mode: number | null
 }
 
+/** A volume's options, parsed; null is not given. */
 export interface VfsOptions extends Attributes {
   /** As given: absolute and normal, symlinks not resolved. */
   readonly adopt: string | null
@@ -91,6 +95,7 @@ export type Kind = 'directory' | 'subvolume' | 'image'
 /** What enforces a size. */
 export type Limit = 'project' | 'qgroup' | 'image'
 
+/** What the driver remembers of a volume: its `Volume.state`. */
 export interface VfsState extends DriverState {
   readonly kind: Kind
   readonly limit: Limit | null

@@ -6,14 +6,15 @@ import type { Bytes, VolumeSpec } from '../../src/model.ts'
 import { exec } from '../../src/system/exec.ts'
 import { lstatOrNothing, syncFileSystem, syncPath } from '../../src/system/files.ts'
 import { ensureImageSize, makeImage, withImage } from './images.ts'
+import { subvolumeInode } from './layout.ts'
 import type { ImageFileSystem, Kind, Limit, VfsOptions } from './options.ts'
 import { limitByGroup, limitByProject } from './quota.ts'
 import type { Storage } from './storage.ts'
 
-/** statfs(2)'s type of btrfs, and the inode number of every subvolume's root there. */
+/** statfs(2)'s type of btrfs. */
 const btrfsMagic = 0x9123683e
-const subvolumeInode = 256
 
+/** How a volume is kept and what enforces its size, in bytes; decided before anything is made. */
 export type Plan =
   | { readonly kind: 'directory'; readonly limit: 'project' | null; readonly size: Bytes | null }
   | { readonly kind: 'subvolume'; readonly limit: 'qgroup' | null; readonly size: Bytes | null }

@@ -27,6 +27,7 @@ const freezeMs = 60_000
 /** The same when the writers are paused already. */
 const freezePausedMs = 3_600_000
 
+/** What `SnapshotCapability.create` answers. */
 export interface Taken {
   readonly state: DriverState
   readonly atomic: boolean

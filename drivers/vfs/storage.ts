@@ -10,6 +10,7 @@ import { fileSystemOf, type MountEntry } from '../../src/system/mount.ts'
 import type { Layout } from './layout.ts'
 import type { ImageFileSystem } from './options.ts'
 
+/** The file system below `path`, and what it can do. */
 export interface Storage {
   readonly layout: Layout
   /** The file system of an image when the user does not say. */

@@ -4,6 +4,7 @@
  */
 
 import { type AppError, errno } from '../errors.ts'
+import { formatSize } from '../units.ts'
 
 /** Where the text goes; the process's own streams, or a test's. */
 export interface Streams {
@@ -93,6 +94,11 @@ export function formatMap(map: Readonly<Record<string, string>>): string {
       .map(([key, value]) => `${key}=${value}`)
       .join(', ') || '-'
   )
+}
+
+/** A size, or `-` where none is known or set. */
+export function formatSizeOrNone(bytes: number | null): string {
+  return bytes === null ? '-' : formatSize(bytes)
 }
 
 const ageUnits = [

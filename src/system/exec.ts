@@ -6,6 +6,7 @@
 import { execa } from 'execa'
 import { AppError } from '../errors.ts'
 
+/** How a program is run. */
 export interface ExecOptions {
   readonly signal?: AbortSignal | undefined
   /** Kill it after this long; default 60 s. 0: no limit (work that `signal` ends). */
@@ -23,6 +24,7 @@ export interface ExecOptions {
   readonly onStdout?: (chunk: string) => void
 }
 
+/** What a program left, whole: at most 16 MiB of each stream. */
 export interface ExecResult {
   readonly stdout: string
   readonly stderr: string

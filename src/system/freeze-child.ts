@@ -6,8 +6,8 @@
  */
 
 import { exec, run } from './exec.ts'
+import { deadlineExit } from './freeze.ts'
 
-const deadlineExit = 3
 const [mountpoint, image, copy, deadlineMs] = process.argv.slice(2) as [string, string, string, string]
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined)

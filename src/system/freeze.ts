@@ -12,7 +12,7 @@ import { run, toolError } from './exec.ts'
 const childProgram = fileURLToPath(new URL(`./freeze-child${extname(import.meta.url)}`, import.meta.url))
 
 /** Exit code of the child when the deadline was over before the copy was done. */
-const deadlineExit = 3
+export const deadlineExit = 3
 
 /**
  * Copies `image` to the new file `copy`, holes kept, as the file system mounted at `mountpoint` is at one instant.

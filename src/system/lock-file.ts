@@ -8,6 +8,7 @@ import { closeSync, constants, openSync } from 'node:fs'
 import { AppError, fromErrno } from '../errors.ts'
 import { run, toolError } from './exec.ts'
 
+/** Held until it is released or this process ends. */
 export interface FileLock {
   /** Gives the lock up; twice is once. */
   release(): void

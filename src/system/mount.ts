@@ -195,6 +195,7 @@ function isCopy(entry: MountEntry, original: MountEntry): boolean {
   return entry.root === original.root && entry.mountpoint.endsWith(original.mountpoint)
 }
 
+/** How something is mounted. */
 export interface MountOptions {
   /** As `mount -o` takes them. */
   readonly options: readonly string[]

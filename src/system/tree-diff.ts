@@ -7,6 +7,7 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { AppError } from '../errors.ts'
 
+/** One path that differs. */
 export interface TreeChange {
   /** Below the trees' roots, without a leading slash; `.` is the root itself. Bytes that cannot be printed are `\xHH`. */
   readonly path: string

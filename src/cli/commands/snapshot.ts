@@ -1,11 +1,11 @@
 /** `holdfast snapshot`. A snapshot is named VOLUME@NAME in every place. */
 
 import type { SnapshotView } from '../../server/schemas.ts'
-import { formatSize, parseSnapshotRef } from '../../units.ts'
+import { parseSnapshotRef } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
 import { removeEach, showEach } from '../each.ts'
-import { formatAge, formatFields, formatMap, formatTable, printable } from '../output.ts'
+import { formatAge, formatFields, formatMap, formatSizeOrNone, formatTable, printable } from '../output.ts'
 import { parseLabels } from '../pairs.ts'
 
 const refArgument = { name: 'VOLUME@SNAPSHOT', complete: 'snapshot' } as const
@@ -16,15 +16,11 @@ function url(ref: string): string {
   return api`/v1/volumes/${volume}/snapshots/${snapshot}`
 }
 
-function sizeOf(bytes: number | null): string {
-  return bytes === null ? '-' : formatSize(bytes)
-}
-
 function row({ volume, name, size, used, atomic, mountpoint, createdAt }: SnapshotView): string[] {
   return [
     `${volume}@${name}`,
-    sizeOf(size),
-    sizeOf(used),
+    formatSizeOrNone(size),
+    formatSizeOrNone(used),
     atomic ? 'yes' : 'no',
     mountpoint ?? '-',
     formatAge(createdAt),
@@ -35,8 +31,8 @@ function show({ volume, name, createdAt, size, used, labels, atomic, mountpoint 
   return formatFields([
     ['name', `${volume}@${name}`],
     ['created', createdAt],
-    ['size', sizeOf(size)],
-    ['used', sizeOf(used)],
+    ['size', formatSizeOrNone(size)],
+    ['used', formatSizeOrNone(used)],
     ['atomic', atomic ? 'yes' : 'no: copied while the volume could be written to'],
     ['labels', formatMap(labels)],
     ['mountpoint', mountpoint ?? '-'],

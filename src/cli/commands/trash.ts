@@ -1,17 +1,16 @@
 /** `holdfast trash`. */
 
 import type { TrashView, VolumeView } from '../../server/schemas.ts'
-import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
 import { removeEach } from '../each.ts'
-import { formatAge, formatSpan, formatTable } from '../output.ts'
+import { formatAge, formatSizeOrNone, formatSpan, formatTable } from '../output.ts'
 
 const headings = ['NAME', 'ID', 'DRIVER', 'SIZE', 'SNAPSHOTS', 'REMOVED', 'PURGED IN']
 
 function row({ name, id, driver, size, snapshots, deletedAt, purgeAt }: TrashView): string[] {
   const left = purgeAt === null ? 'never' : formatSpan(Date.parse(purgeAt) - Date.now())
-  return [name, id, driver, size === null ? '-' : formatSize(size), String(snapshots), formatAge(deletedAt), left]
+  return [name, id, driver, formatSizeOrNone(size), String(snapshots), formatAge(deletedAt), left]
 }
 
 const ls = command({

@@ -4,13 +4,9 @@ import type { VolumeView } from '../../server/schemas.ts'
 import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
-import { formatAge, formatFields, formatMap, formatTable } from '../output.ts'
+import { formatAge, formatFields, formatMap, formatSizeOrNone, formatTable } from '../output.ts'
 
 const nameArgument = { name: 'NAME', complete: 'volume' } as const
-
-function sizeOf(bytes: number | null): string {
-  return bytes === null ? '-' : formatSize(bytes)
-}
 
 const create = command({
   summary: 'make a volume',
@@ -45,7 +41,15 @@ const create = command({
 const headings = ['NAME', 'DRIVER', 'SIZE', 'USED', 'STATUS', 'MOUNTS', 'CREATED']
 
 function row({ name, driver, size, used, status, mounts, createdAt }: VolumeView): string[] {
-  return [name, driver, sizeOf(size), sizeOf(used), status, String(mounts.length), formatAge(createdAt)]
+  return [
+    name,
+    driver,
+    formatSizeOrNone(size),
+    formatSizeOrNone(used),
+    status,
+    String(mounts.length),
+    formatAge(createdAt),
+  ]
 }
 
 const ls = command({
@@ -76,8 +80,8 @@ function show(volume: VolumeView): string {
     ['driver', `${driver} (${scope})`],
     ['created', createdAt],
     ['status', statusDetail === undefined ? status : `${status}: ${statusDetail}`],
-    ['size', sizeOf(size)],
-    ['used', sizeOf(used)],
+    ['size', formatSizeOrNone(size)],
+    ['used', formatSizeOrNone(used)],
     ['mountpoint', mountpoint ?? '-'],
     [
       'mounts',
@@ -167,7 +171,7 @@ const usage = command({
     output.result(used, () =>
       formatTable(
         ['NAME', 'USED', 'SIZE'],
-        used.map((one) => [one.name, sizeOf(one.used), sizeOf(one.size)]),
+        used.map((one) => [one.name, formatSizeOrNone(one.used), formatSizeOrNone(one.size)]),
       ),
     )
     return 0
