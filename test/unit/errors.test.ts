@@ -50,7 +50,10 @@ test('an AppError passes unchanged; an abort is a cancellation; the rest is INTE
   expect(fromErrno(error, 'x')).toBe(error)
   expect(toAppError(error)).toBe(error)
   expect(toAppError(new DOMException('stop', 'AbortError'))).toMatchObject({ code: 'CANCELLED' })
-  expect(toAppError(Object.assign(new Error('full'), { code: 'ENOSPC' }))).toMatchObject({ code: 'NO_SPACE', message: 'full' })
+  expect(toAppError(Object.assign(new Error('full'), { code: 'ENOSPC' }))).toMatchObject({
+    code: 'NO_SPACE',
+    message: 'full',
+  })
   expect(toAppError(Object.assign(new Error('gone'), { code: 'ENOENT' }))).toMatchObject({ code: 'INTERNAL' })
   expect(toAppError('text')).toMatchObject({ code: 'INTERNAL', message: 'text' })
   expect(toAppError(undefined)).toMatchObject({ code: 'INTERNAL' })
