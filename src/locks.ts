@@ -1,6 +1,6 @@
 /**
- * Locks by name. Order, so that two can never wait for each other: `volume:` keys before `mount:` keys, and several of one
- * kind in the order of their names; `with` sorts.
+ * Locks by name. `with` takes them in one order, so that two can never wait for each other: `volume:` keys first, so that who waits
+ * for a volume does not hold its mounts up meanwhile, then `mount:` keys, and those of one kind by their names.
  *
  * `volume:NAME` is held by whatever changes a volume as a whole (create, remove, snapshot, revert, …), however long that takes;
  * `mount:NAME` by a mount or unmount, so that Docker never waits for a long copy.

@@ -42,6 +42,15 @@ test('different keys do not wait for each other: a mount goes on beside a long c
   await release()
 })
 
+test('who waits for the volume does not hold its mounts up meanwhile', async () => {
+  const locks = new Locks()
+  const release = await hold(locks, [volumeKey('a')], 'snapshot a@s1 is being created')
+  const waiting = locks.with([mountKey('a'), volumeKey('a')], 'revert', async () => 'reverted', 1_000)
+  expect(await locks.with([mountKey('a')], 'mount', async () => 'mounted', 5)).toBe('mounted')
+  await release()
+  expect(await waiting).toBe('reverted')
+})
+
 test('who waits in vain is told what the holder does, has done nothing and holds nothing', async () => {
   const locks = new Locks()
   const release = await hold(locks, ['volume:b'], 'snapshot b@s1 is being created')
