@@ -312,7 +312,7 @@ async function loopsLeft(bed: FaultBed, held: readonly string[]): Promise<string
 }
 
 async function findings(bed: FaultBed): Promise<string[]> {
-  const found = await bed.cli<Finding[]>('doctor')
+  const found = await bed.api<Finding[]>('GET', '/v1/doctor')
   return found
     .filter(({ check }) => !otherFindings.includes(check))
     .map(({ check, subject, message }) => `doctor: ${check} ${subject}: ${message}`)
