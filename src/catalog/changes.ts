@@ -134,6 +134,14 @@ export function finishOperation(
   }
 }
 
+/** Its caller has been told that it failed, and it could not be undone: it stays open, for recovery to undo and never to finish. */
+export function noteFailure(id: string, error: { code: string; message: string }): Change {
+  return {
+    sql: 'UPDATE operations SET error_code = ?, error_message = ? WHERE id = ?',
+    params: [error.code, error.message, id],
+  }
+}
+
 /** Forgets all finished operations but the last `keep`. */
 export function pruneOperations(keep: number): Change {
   return {

@@ -156,14 +156,13 @@ const checks: Readonly<Record<string, Check>> = {
 
   operations: async ({ core }) =>
     core.operations
-      .list()
-      .filter(({ startedAt }) => Date.parse(startedAt) < core.operations.startedMs)
+      .stranded()
       .map(({ id, kind, subject }) =>
         warning(
           'not-recovered',
           subject,
-          `${kind} ${id} was interrupted by a crash and is not recovered yet`,
-          'see the log; it is tried again at the next start',
+          `${kind} ${id} was interrupted by a crash, or could not be undone, and is not recovered yet`,
+          'see the log for the reason; every start of the daemon tries again',
         ),
       ),
 }

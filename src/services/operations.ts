@@ -6,7 +6,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { Catalog } from '../catalog/catalog.ts'
-import { beginOperation, type Change, finishOperation, pruneOperations } from '../catalog/changes.ts'
+import { beginOperation, type Change, finishOperation, noteFailure, pruneOperations } from '../catalog/changes.ts'
 import type { DriverContext, Log } from '../driver.ts'
 import { AppError, errno, isAppError, toAppError } from '../errors.ts'
 import type { Json, Operation, OperationState } from '../model.ts'
@@ -113,6 +113,11 @@ export class Operations implements OperationService {
     return view
   }
 
+  /** Entries that nothing works on: left by a crash, or by an undo that failed; a start of the daemon recovers them. */
+  stranded(): OperationView[] {
+    return this.list().filter(({ id }) => !this.#running.has(id))
+  }
+
   /** Begins nothing any more, asks everything that runs to stop, and waits until it has been undone, at most `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true
@@ -174,6 +179,7 @@ export class Operations implements OperationService {
       await undo?.(this.plainContext())
       await this.#closeFailed(finishOperation(operation.id, state, now(), brief(error)))
     } catch (undoError) {
+      await this.#closeFailed(noteFailure(operation.id, brief(error)))
       this.#log.error(
         { operation: operation.kind, subject: operation.subject, error: (undoError as Error).message },
         'could not undo; the next start tries again',
@@ -232,7 +238,7 @@ function now(): string {
 
 function whyNot({ state }: OperationView): string {
   if (state !== 'running') return `has ended (${state})`
-  return 'was interrupted by a crash and is being recovered; it cannot be cancelled'
+  return 'does not run: a crash or a failed undo has left it open, and recovery sees to it; it cannot be cancelled'
 }
 
 function brief(error: AppError): { code: string; message: string } {

@@ -11,6 +11,8 @@ import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from 
 import type { DockerApi } from '../system/docker.ts'
 import type { Core } from './core.ts'
 import { unpauseAll } from './pause.ts'
+import { putBack } from './trash.ts'
+import { kernelUses } from './use.ts'
 
 /** How an interrupted operation ended, and what the catalog has to say of it. */
 interface Ending {
@@ -53,8 +55,13 @@ const recoveries: Readonly<Record<string, Recover>> = {
     }
     const found = await find(job, id)
     if (!found?.driver.trash) return undone
-    const state = await found.driver.trash.discard(job.ctx, found.volume)
-    const trashed: TrashedVolume = { ...found.volume, state, deletedAt, purgeAt }
+    const { volume, driver } = found
+    if (job.operation.error !== null || (await kernelUses(job.core, volume)) > 0) {
+      await putBack(job.ctx, driver, volume)
+      return undone
+    }
+    const state = await found.driver.trash.discard(job.ctx, volume)
+    const trashed: TrashedVolume = { ...volume, state, ...startingNow(deletedAt, purgeAt) }
     return { state: 'done', changes: [putVolume(trashed)] }
   },
 
@@ -106,6 +113,13 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const { size } = await found.driver.usage(job.ctx, volume, false)
     return { state: 'done', changes: [putVolume({ ...volume, size })] }
   },
+}
+
+/** The time in the trash begins when the volume is there: the daemon may have been down for longer than it is kept. */
+function startingNow(deletedAt: string, purgeAt: string | null): { deletedAt: string; purgeAt: string | null } {
+  const late = Date.now() - Date.parse(deletedAt)
+  const moved = (time: string): string => new Date(Date.parse(time) + late).toISOString()
+  return { deletedAt: moved(deletedAt), purgeAt: purgeAt === null ? null : moved(purgeAt) }
 }
 
 type Found = { readonly volume: Volume | TrashedVolume; readonly driver: Driver }

@@ -5,7 +5,7 @@
 
 import { dropHold, dropVolume, putVolume } from '../catalog/changes.ts'
 import type { Driver, DriverContext } from '../driver.ts'
-import { AppError } from '../errors.ts'
+import { AppError, isAppError } from '../errors.ts'
 import { mountKey, trashKey, volumeKey } from '../locks.ts'
 import type { TrashedVolume, Volume } from '../model.ts'
 import { parseVolumeName } from '../units.ts'
@@ -78,18 +78,22 @@ export class Trash implements TrashService {
       payload: { id: volume.id, deletedAt, purgeAt },
       id: operationId,
     }
-    const undo = async (ctx: DriverContext): Promise<void> => {
-      await trash.restore(ctx, volume, volume.name)
+    try {
+      return await this.#core.operations.run(
+        work,
+        async (ctx) => {
+          const trashed = { ...volume, state: await trash.discard(ctx, volume), deletedAt, purgeAt }
+          const holds = this.#core.catalog.holds(volume.id)
+          return { result: trashed, changes: [putVolume(trashed), ...holds.map(dropHold)] }
+        },
+        (ctx) => putBack(ctx, driver, volume),
+      )
+    } catch (error) {
+      if (!isAppError(error, 'NOT_FOUND')) throw error
+      if (purge) return this.#deleteNow(driver, volume)
+      const remedy = `if it is lost, forget the volume with: holdfast volume rm ${volume.name} --purge`
+      throw new AppError('NOT_FOUND', `${error.message}; put it back, or ${remedy}`)
     }
-    return this.#core.operations.run(
-      work,
-      async (ctx) => {
-        const trashed = { ...volume, state: await trash.discard(ctx, volume), deletedAt, purgeAt }
-        const holds = this.#core.catalog.holds(volume.id)
-        return { result: trashed, changes: [putVolume(trashed), ...holds.map(dropHold)] }
-      },
-      undo,
-    )
   }
 
   /** Deletes for good. Gone, or restored meanwhile, is success. */
@@ -156,6 +160,15 @@ export class Trash implements TrashService {
     const last = candidates.at(-1)
     if (last) return last
     throw new AppError('NOT_FOUND', `nothing named ${ref} is in the trash; see: holdfast trash ls`)
+  }
+}
+
+/** Undoes a discard that has not been written down; data that is in neither place was not moved by it. */
+export async function putBack(ctx: DriverContext, driver: Driver, volume: Volume): Promise<void> {
+  try {
+    await driver.trash?.restore(ctx, volume, volume.name)
+  } catch (error) {
+    if (!isAppError(error, 'NOT_FOUND')) throw error
   }
 }
 
