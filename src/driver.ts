@@ -101,6 +101,12 @@ export interface Driver {
   createVolume(ctx: DriverContext, spec: VolumeSpec): Promise<DriverState>
 
   /**
+   * The state of the volume of this id when it stands complete at its place, else null. Recovery asks it, with `state: null`:
+   * a creation may have been finished without having been written down.
+   */
+  findVolume(ctx: DriverContext, volume: Volume): Promise<DriverState | null>
+
+  /**
    * Removes a volume and its snapshots for good. With `state: null` removes whatever an interrupted `createVolume` or
    * `clone` of that id has left, and nothing that is another's. Adopted data stays.
    */
@@ -136,6 +142,13 @@ export interface TrashCapability {
   restore(ctx: DriverContext, volume: Volume, name: string): Promise<DriverState>
 }
 
+/** A finished snapshot, as the driver knows it. */
+export interface SnapshotTaken {
+  readonly state: DriverState
+  readonly atomic: boolean
+  readonly used: Bytes | null
+}
+
 export interface SnapshotCapability {
   /**
    * Copies the volume as it is now; mounted and written to, or not. `frozen`: the service keeps writers still (pause).
@@ -145,7 +158,9 @@ export interface SnapshotCapability {
     ctx: DriverContext,
     volume: Volume,
     snapshot: SnapshotSpec,
-  ): Promise<{ readonly state: DriverState; readonly atomic: boolean; readonly used: Bytes | null }>
+  ): Promise<SnapshotTaken>
+  /** As `findVolume`, for a snapshot; `atomic` is false when that cannot be told any more. */
+  find(ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<SnapshotTaken | null>
   /** With `state: null` removes what an interrupted `create` has left. */
   delete(ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<void>
   /** As `Driver.mountpoint`, for a snapshot. */
