@@ -62,7 +62,8 @@ export class Client {
       return new AppError('PERMISSION_DENIED', message, { cause: error })
     }
     if (reason === 'ENOENT' || reason === 'ECONNREFUSED') {
-      const message = `no daemon listens on ${this.socket}; start it with 'holdfast daemon', or name its socket with --socket`
+      const remedy = `start it with scripts/up or 'systemctl start holdfast', or name its socket with --socket`
+      const message = `no daemon listens on ${this.socket}; ${remedy}`
       return new AppError('UNAVAILABLE', message, { cause: error })
     }
     if (reason === 'ECONNRESET' || reason === 'EPIPE') {

@@ -10,7 +10,7 @@ import type { Client, Method } from './client.ts'
 import type { Output } from './output.ts'
 
 /** What kind of name stands in a place, so that the shell can complete it. */
-export type Completion = 'volume' | 'snapshot' | 'trash' | 'operation' | 'driver' | 'shell' | 'filter'
+export type Completion = 'volume' | 'snapshot' | 'trash' | 'operation' | 'driver' | 'shell' | 'filter' | 'create-option'
 
 /** One argument, by its place. */
 export interface ArgumentSpec {

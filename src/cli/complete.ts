@@ -20,6 +20,9 @@ import { nouns } from './nouns.ts'
 /** The shells that `holdfast completion` knows. */
 export const shells: readonly string[] = ['bash', 'zsh', 'fish']
 
+/** What `-o` takes of every volume; which more there are is the driver's to say. */
+const createOptions = ['driver=', 'size=', 'on-remove=trash', 'on-remove=delete', 'on-remove=retain', 'from-snapshot=']
+
 /** A key press waits no longer for names. */
 const answerWithinMs = 1000
 
@@ -100,6 +103,7 @@ function takesValue(word: string | undefined, specs: OptionSpecs): OptionSpec | 
 async function names(kind: Completion | undefined, client: Client): Promise<string[]> {
   if (kind === undefined) return []
   if (kind === 'shell') return [...shells]
+  if (kind === 'create-option') return createOptions
   if (kind === 'filter') return ['driver=', 'label=', 'name=', 'dangling=true']
   try {
     return await askNames[kind](client)
@@ -112,7 +116,9 @@ function get<T>(client: Client, path: string): Promise<T> {
   return client.request<T>('GET', path, { signal: AbortSignal.timeout(answerWithinMs) })
 }
 
-const askNames: Readonly<Record<Exclude<Completion, 'shell' | 'filter'>, (client: Client) => Promise<string[]>>> = {
+const askNames: Readonly<
+  Record<Exclude<Completion, 'shell' | 'filter' | 'create-option'>, (client: Client) => Promise<string[]>>
+> = {
   volume: async (client) => (await get<VolumeView[]>(client, '/v1/volumes')).map(({ name }) => name),
   snapshot: async (client) =>
     (await get<SnapshotView[]>(client, '/v1/snapshots')).map(({ volume, name }) => `${volume}@${name}`),

@@ -8,18 +8,22 @@ interface CreateOptions {
   readonly driver?: string
   readonly size?: string
   readonly option?: readonly string[]
+  readonly opt?: readonly string[]
   readonly label?: readonly string[]
   readonly 'from-snapshot'?: string
 }
 
 /** @throws INVALID_ARGUMENT for an option given twice with other values, NOT_SUPPORTED for what this version has not */
-export function createRequest(name: string, { option = [], label, ...flags }: CreateOptions): CreateVolumeRequest {
+export function createRequest(
+  name: string,
+  { option = [], opt = [], label, ...flags }: CreateOptions,
+): CreateVolumeRequest {
   const opts = new Map<string, string>()
   for (const key of ['driver', 'size', 'from-snapshot'] as const) {
     const value = flags[key]
     if (value !== undefined) addCreateOption(opts, key, value)
   }
   for (const [key, value] of Object.entries(parseLabels(label))) addCreateOption(opts, `label.${key}`, value)
-  for (const text of option) addCreateOption(opts, ...parsePair('-o', text))
+  for (const text of [...option, ...opt]) addCreateOption(opts, ...parsePair('-o', text))
   return parseCreateOptions(name, Object.fromEntries(opts))
 }

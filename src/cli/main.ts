@@ -72,6 +72,7 @@ async function find(argv: readonly string[]): Promise<Found> {
     rest: left,
   } = commandWords(rest, 1)
   if (verb === undefined) return await findHelp([first])
+  if (verb === 'help') return await findHelp([first, ...commandWords(left, 1).words])
   return { path: `${first} ${verb}`, command: findVerb(first, noun, verb), rest: left }
 }
 

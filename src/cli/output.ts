@@ -108,11 +108,11 @@ const ageUnits = [
   ['second', 1],
 ] as const
 
-/** A span of time in its largest unit: `3 hours`. */
-export function formatSpan(milliseconds: number): string {
-  const seconds = Math.max(0, Math.floor(milliseconds / 1000))
+/** A span of time in its largest unit, `3 hours`. @param round down for a time that has passed, up for one that is left */
+export function formatSpan(milliseconds: number, round = Math.floor): string {
+  const seconds = Math.max(0, milliseconds / 1000)
   const [unit, size] = ageUnits.find(([, size]) => seconds >= size) ?? ['second', 1]
-  const count = Math.floor(seconds / size)
+  const count = round(seconds / size)
   return `${count} ${unit}${count === 1 ? '' : 's'}`
 }
 

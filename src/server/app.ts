@@ -5,7 +5,7 @@
 
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import type { Services } from '../services/contract.ts'
-import { answerError, answerUnknownRoute } from './errors.ts'
+import { answerError, answerNoHttp, answerUnknownRoute } from './errors.ts'
 import type { SchemaTypes } from './json-schema.ts'
 import { openApiRoute } from './openapi.ts'
 import type { AdminApp } from './route.ts'
@@ -31,10 +31,16 @@ export function buildAdminApp(services: Services, { logger }: AdminOptions = {})
     // Node's default closes idle connections of a client that is about to use them.
     keepAliveTimeout: 0,
     requestTimeout: 0,
+    // A name has up to 127 characters, and VOLUME@SNAPSHOT has two.
+    routerOptions: { maxParamLength: 300 },
+    frameworkErrors: answerError,
+    clientErrorHandler: answerNoHttp,
   })
   const app: AdminApp = base.withTypeProvider<SchemaTypes>()
   app.setErrorHandler(answerError)
   app.setNotFoundHandler(answerUnknownRoute)
+  // Whoever sends no type, or curl's for forms, means JSON: there is nothing else that a body could be.
+  app.addContentTypeParser('*', { parseAs: 'string' }, app.getDefaultJsonParser('error', 'error'))
   app.setValidatorCompiler(compileValidator)
   // The compiler has already held every answer against its schema.
   app.setSerializerCompiler(() => (body) => JSON.stringify(body))

@@ -1,5 +1,6 @@
 /** Turns whatever a request of the admin API ends with into the error body and the status of the error table. */
 
+import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { AppError, errorTable, isAppError, toAppError } from '../errors.ts'
 import { suggestion } from '../units.ts'
@@ -22,7 +23,21 @@ export function answerUnknownRoute(request: FastifyRequest, reply: FastifyReply)
   answerError(new AppError('NOT_FOUND', message), request, reply)
 }
 
-/** What Fastify itself refuses: a value against the schema, a body that is no JSON, too long or of another type. */
+/** Answers bytes that are no HTTP request, for which Fastify has no reply to write to, and ends the connection. */
+export function answerNoHttp({ code: reason, message: why }: Error & { readonly code?: string }, socket: Socket): void {
+  if (reason === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const code = 'INVALID_ARGUMENT'
+  const body = JSON.stringify({ error: { code, message: `the request is not valid HTTP: ${why}`, details: {} } })
+  const head = [
+    `HTTP/1.1 ${errorTable[code].status} Bad Request`,
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}
+
+/** What Fastify itself refuses: a value against the schema, a body that is no JSON or too long, a path that is none. */
 function fromFastify(error: FastifyError): unknown {
   const violation = error.validation?.[0]
   if (violation) return new AppError('INVALID_ARGUMENT', describe(violation, error.validationContext ?? 'request'))

@@ -9,7 +9,7 @@ import { formatAge, formatSizeOrNone, formatSpan, formatTable } from '../output.
 const headings = ['NAME', 'ID', 'DRIVER', 'SIZE', 'SNAPSHOTS', 'REMOVED', 'PURGED IN']
 
 function row({ name, id, driver, size, snapshots, deletedAt, purgeAt }: TrashView): string[] {
-  const left = purgeAt === null ? 'never' : formatSpan(Date.parse(purgeAt) - Date.now())
+  const left = purgeAt === null ? 'never' : formatSpan(Date.parse(purgeAt) - Date.now(), Math.ceil)
   return [name, id, driver, formatSizeOrNone(size), String(snapshots), formatAge(deletedAt), left]
 }
 

@@ -8,6 +8,8 @@ import { formatAge, formatFields, formatMap, formatSizeOrNone, formatTable } fro
 
 const nameArgument = { name: 'NAME', complete: 'volume' } as const
 
+const createOption = { type: 'string', multiple: true, placeholder: 'KEY=VALUE', complete: 'create-option' } as const
+
 const create = command({
   summary: 'make a volume',
   description: 'Made again with the same options, a volume is left as it is.',
@@ -16,12 +18,11 @@ const create = command({
     driver: { type: 'string', placeholder: 'DRIVER', complete: 'driver', help: "the driver (default: the daemon's)" },
     size: { type: 'string', placeholder: 'SIZE', help: 'the most it can hold, such as 10G (default: no limit)' },
     option: {
-      type: 'string',
+      ...createOption,
       short: 'o',
-      multiple: true,
-      placeholder: 'KEY=VALUE',
       help: "as docker volume create -o: driver, size, on-remove, from-snapshot, label.K or one of the driver's own",
     },
+    opt: { ...createOption, help: 'the same, by the name it has in docker' },
     label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
     'from-snapshot': {
       type: 'string',

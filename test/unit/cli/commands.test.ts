@@ -75,6 +75,8 @@ describe('every command', () => {
       expect(code).toBe(0)
       expect(stdout).toMatch(new RegExp(`^Usage: holdfast ${words.join(' ')}`))
       expect((await cli.holdfast(...words, '--help')).stdout).toBe(stdout)
+      const [noun, verb] = words
+      if (noun && verb) expect((await cli.holdfast(noun, 'help', verb)).stdout).toBe(stdout)
     }
   })
 })
@@ -98,7 +100,7 @@ describe('doctor', () => {
 describe('volume create', () => {
   it('asks for what flags and -o say together', async () => {
     const line =
-      'volume create n --driver vfs -o size=1G --size 1G -o uid=7 --option on-remove=delete --label a=b --label c -o label.d=e'
+      'volume create n --driver vfs -o size=1G --size 1G -o uid=7 --opt on-remove=delete --option driver=vfs --label a=b --label c -o label.d=e'
     expect((await cli.holdfast(...line.split(' '))).code).toBe(0)
     expect(cli.services.calls).toEqual([
       [

@@ -31,7 +31,7 @@ async function answering(bytes: string): Promise<Client> {
 
 describe('a daemon that cannot be asked', () => {
   it('because there is no socket, is UNAVAILABLE with the remedy', async () => {
-    const error = { code: 'UNAVAILABLE', message: expect.stringContaining("start it with 'holdfast daemon'") }
+    const error = { code: 'UNAVAILABLE', message: expect.stringContaining('start it with scripts/up') }
     await expect(new Client(path.join(directory, 'none')).request('GET', '/v1/info')).rejects.toMatchObject(error)
   })
 

@@ -56,6 +56,15 @@ describe('text', () => {
   ])('says %d ms as %s', (ms, expected) => {
     expect(formatSpan(ms)).toBe(expected)
   })
+
+  it.each([
+    [-5, '0 seconds'],
+    [500, '1 second'],
+    [86_400_000 - 700, '24 hours'],
+    [3_600_001, '2 hours'],
+  ])('says %d ms that are left as %s', (ms, expected) => {
+    expect(formatSpan(ms, Math.ceil)).toBe(expected)
+  })
 })
 
 describe('the process', () => {

@@ -1,8 +1,12 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import { Check } from 'typebox/schema'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { buildAdminApp } from '../../../src/server/app.ts'
 import { type FakeServices, fakeServices } from '../../support/fake-services.ts'
+import { RawConnection } from '../../support/raw-http.ts'
 
 interface Documented {
   readonly summary?: string
@@ -202,13 +206,56 @@ describe('a refusal names what is wrong', () => {
 
   it.each([
     ['no JSON', 'application/json', '{"name":'],
-    ['another type', 'text/plain', 'name=a'],
+    ['no JSON of another type', 'text/plain', 'name=a'],
     ['too long a body', 'application/json', JSON.stringify({ name: 'x'.repeat(2 ** 20) })],
     ['a planted prototype', 'application/json', '{"name":"a","__proto__":{"size":"1G"}}'],
   ])('%s', async (_what, type, payload) => {
     const answer = await app.inject({ method: 'POST', url: '/v1/volumes', headers: { 'content-type': type }, payload })
     expect(answer.statusCode).toBe(400)
     expect(answer.json().error.code).toBe('INVALID_ARGUMENT')
+  })
+})
+
+describe('whatever a client sends', () => {
+  it.each([undefined, 'application/x-www-form-urlencoded'])('a JSON body of type %s is one', async (type) => {
+    const headers = type === undefined ? {} : { 'content-type': type }
+    const answer = await app.inject({ method: 'POST', url: '/v1/volumes', headers, payload: '{"name":"new"}' })
+    expect(answer.statusCode).toBe(201)
+    expect(answer.json()).toMatchObject({ name: 'new' })
+  })
+
+  it('names of every length that a volume may have are found', async () => {
+    const name = 'n'.repeat(127)
+    await call('POST', '/v1/volumes', { name })
+    expect((await call('GET', `/v1/volumes/${name}`)).body).toMatchObject({ name })
+    expect((await call('GET', `/v1/snapshots/${name}@${name}`)).status).toBe(404)
+  })
+
+  it.each([
+    ['a name too long for any volume', `/v1/volumes/${'n'.repeat(301)}`],
+    ['a path that is none', '/v1/volumes/%zz'],
+  ])('%s is refused in the form of all errors', async (_what, url) => {
+    const { status, body } = await call('GET', url)
+    expect({ status, code: body.error.code }).toEqual({ status: 400, code: 'INVALID_ARGUMENT' })
+  })
+
+  it('bytes that are no HTTP are refused in that form too', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'holdfast-admin-'))
+    try {
+      await app.listen({ path: join(directory, 's') })
+      const connection = await RawConnection.open(join(directory, 's'))
+      connection.write('NONSENSE\r\n\r\n')
+      const { status, body } = await connection.read()
+      connection.close()
+      expect(status).toBe(400)
+      expect(JSON.parse(body).error).toEqual({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining('not valid HTTP'),
+        details: {},
+      })
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
   })
 })
 
