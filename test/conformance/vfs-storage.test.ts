@@ -70,14 +70,20 @@ describe('symlinks planted in the storage are never followed', () => {
 
   test('at the place of a volume that is mounted, measured, discarded and deleted', async () => {
     const volume = await create('v')
-    await rename(folderOf(bed, 'v'), join(bed.directory, 'hidden'))
-    await symlink(outside.path, folderOf(bed, 'v'))
-    const gone = { code: 'NOT_FOUND' }
-    await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject(gone)
-    await expect(driver.usage(context(), volume, true)).rejects.toMatchObject(gone)
-    await expect(driver.trash?.discard(context(), volume)).rejects.toMatchObject(gone)
-    await remove(volume)
-    expect(existsSync(folderOf(bed, 'v'))).toBe(true)
+    const hidden = join(bed.directory, 'hidden')
+    await rename(folderOf(bed, 'v'), hidden)
+    // Also not to a folder that says that it is the volume's.
+    for (const trap of [outside.path, hidden]) {
+      await rm(folderOf(bed, 'v'), { force: true })
+      await symlink(trap, folderOf(bed, 'v'))
+      const gone = { code: 'NOT_FOUND' }
+      await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject(gone)
+      await expect(driver.usage(context(), volume, true)).rejects.toMatchObject(gone)
+      await expect(driver.trash?.discard(context(), volume)).rejects.toMatchObject(gone)
+      await remove(volume)
+      expect(existsSync(folderOf(bed, 'v'))).toBe(true)
+    }
+    expect((await readdir(hidden)).sort()).toEqual(['data', 'id'])
   })
 
   test('at the place of its data', async () => {
@@ -204,11 +210,26 @@ describe('what a crash leaves', () => {
     await writeFile(join(data(volume), 'file'), 'now')
     const folder = folderOf(bed, 'v')
     await sh('cp', '-a', join(folder, 'snapshots', 's', 'data'), join(folder, `next~${snapshot.id}`))
+    // What stands ready is taken: there may be no room to build it once more.
+    await writeFile(join(folder, `next~${snapshot.id}`, 'mark'), '')
     await rename(join(folder, 'data'), join(folder, 'previous'))
     await restart([volume])
     await driver.revert?.revert(context(), volume, snapshot)
     expect(await readFile(join(data(volume), 'file'), 'utf8')).toBe('then')
+    expect((await readdir(data(volume))).sort()).toEqual(['file', 'mark'])
     expect((await readdir(folder)).sort()).toEqual(['data', 'id', 'snapshots'])
+  })
+
+  test('between a mount of a snapshot and its being read-only is made read-only by the same call', async () => {
+    await open(onHost)
+    const snapshot = await snap(await create('v'), 's')
+    const target = targetIn(bed)
+    await mkdir(target, { recursive: true })
+    await sh('mount', '--bind', join(folderOf(bed, 'v'), 'snapshots', 's', 'data'), target)
+    const volume = newVolume('v', { id: snapshot.volumeId })
+    await driver.snapshots?.mount(context(), volume, snapshot, target)
+    await expect(writeFile(join(target, 'file'), '')).rejects.toMatchObject({ code: 'EROFS' })
+    expect(readMounts().filter((entry) => entry.mountpoint === target)).toHaveLength(1)
   })
 
   test('in the middle of a resize is finished by the same call', async () => {
@@ -345,6 +366,18 @@ describe('an adopted directory', () => {
     await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
   })
 
+  test('is not mounted when a symlink on the way to it leads elsewhere', async () => {
+    const parent = join(bed.directory, 'parent')
+    await mkdir(join(parent, 'data'), { recursive: true })
+    const volume = await create('v', { options: { adopt: join(parent, 'data') } })
+    await rename(parent, `${parent}-moved`)
+    await symlink(`${parent}-moved`, parent)
+    await expect(driver.mount(context(), volume, targetIn(bed))).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining(`leads to ${parent}-moved/data`),
+    })
+  })
+
   test('can be cloned', async () => {
     const volume = await create('v', { options: { adopt: directory } })
     const snapshot = await snap(volume, 's')
@@ -396,6 +429,10 @@ describe('images', () => {
       expect(ids[0]).not.toBe(ids[1])
       const less = newVolume(`${name}-less`, { size: size / 2 })
       await expect(driver.clone?.create(context(), less, volume, snapshot)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+      })
+      const other = newVolume(`${name}-other`, { size, options: { fs: fs === 'xfs' ? 'ext4' : 'xfs' } })
+      await expect(driver.clone?.create(context(), other, volume, snapshot)).rejects.toMatchObject({
         code: 'INVALID_ARGUMENT',
       })
     }
