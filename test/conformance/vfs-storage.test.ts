@@ -324,6 +324,35 @@ describe('an adopted directory', () => {
     expect(existsSync(folderOf(bed, 'v'))).toBe(false)
   })
 
+  test("is found when it stands complete, and is its volume's again", async () => {
+    const volume = await create('v', { options: { adopt: directory } })
+    await restart()
+    expect(await driver.findVolume(context(), { ...volume, state: null })).toEqual(volume.state)
+    await expect(create('w', { options: { adopt: directory } })).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+    await rm(directory, { recursive: true })
+    expect(await driver.findVolume(context(), { ...volume, state: null })).toBeNull()
+  })
+
+  test("that does not exist is asked for, and the system's are refused", async () => {
+    await expect(create('w', { options: { adopt: '/nowhere/at/all' } })).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: '/nowhere/at/all cannot be adopted: it does not exist; create it first',
+    })
+    for (const adopt of [
+      '/proc/self',
+      '/sys/kernel',
+      '/dev/shm',
+      '/etc',
+      '/usr/lib',
+      '/lib64',
+      '/bin',
+      '/run',
+      '/var',
+    ]) {
+      await expect(create('w', { options: { adopt } })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    }
+  })
+
   test('stays where it is when the volume is discarded, which frees it', async () => {
     const volume = await create('v', { options: { adopt: directory } })
     const state = (await driver.trash?.discard(context(), volume)) as DriverState
@@ -346,6 +375,17 @@ describe('an adopted directory', () => {
       code: 'ALREADY_EXISTS',
     })
     expect(await driver.createVolume(context(), volume)).toEqual(volume.state)
+  })
+
+  test('is not shared in part: neither what is in it nor what is around it is adopted by another', async () => {
+    const inside = join(directory, 'inside')
+    await mkdir(inside)
+    const taken = { code: 'ALREADY_EXISTS', message: expect.stringContaining('volume v has adopted') }
+    const first = await create('v', { options: { adopt: directory } })
+    await expect(create('w', { options: { adopt: inside } })).rejects.toMatchObject(taken)
+    await remove(first)
+    await create('v', { options: { adopt: inside } })
+    await expect(create('w', { options: { adopt: directory } })).rejects.toMatchObject(taken)
   })
 
   test('may not be inside the storage, nor around it, nor have a size', async () => {
