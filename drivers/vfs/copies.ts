@@ -16,8 +16,9 @@ import { dataOf, ensureFree, imageOf, ownerOf, snapshotFolder, volumeFolder } fr
 import { type Kind, parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
 import { inPlace, kindIn, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
 import { limitByGroup } from './quota.ts'
+import { stateIn } from './standing.ts'
 import type { Storage } from './storage.ts'
-import { detached, foundState, plannedState } from './volumes.ts'
+import { detached, plannedState } from './volumes.ts'
 
 /** A finished copy that a clone or a revert begins with. */
 interface Source {
@@ -48,7 +49,7 @@ export async function createClone(
   const plan =
     source.kind === 'image' ? await planImage(source, spec, options) : await planVolume(storage, spec, options)
   const place = `${storage.layout.volumes}/${spec.name}`
-  if ((await ownerOf(place)) === spec.id) return foundState(place, plan)
+  if ((await ownerOf(place)) === spec.id) return (await stateIn(storage, place)) ?? plannedState(plan)
   await ensureFree(place, `volume ${spec.name}`)
   await buildFolder(storage.layout, spec.id, place, async (draft) => {
     await copyInto(storage, ctx, source, draft, plan)

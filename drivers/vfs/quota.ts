@@ -41,6 +41,11 @@ async function projectOf(directory: string): Promise<number> {
   return Number.parseInt((await exec('lsattr', ['-p', '-d', directory])).trim(), 10)
 }
 
+/** True when the directory has a project of this driver's. */
+export async function hasProject(directory: string): Promise<boolean> {
+  return (await projectOf(directory)) >= firstProject
+}
+
 /** Gives an empty directory a project of its own with a limit: everything made in it counts. */
 export async function limitByProject(
   storage: Storage,

@@ -3,10 +3,10 @@
  * as they are at one instant; a tree of plain files is copied file by file, and says so.
  */
 
-import { mkdir, realpath, stat } from 'node:fs/promises'
-import type { DriverContext, SnapshotSpec } from '../../src/driver.ts'
+import { mkdir, realpath } from 'node:fs/promises'
+import type { DriverContext, SnapshotSpec, SnapshotTaken } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
-import type { Bytes, DriverState, Snapshot, Volume } from '../../src/model.ts'
+import type { Snapshot, Volume } from '../../src/model.ts'
 import { copyTree } from '../../src/system/copy-tree.ts'
 import { exec } from '../../src/system/exec.ts'
 import { ensureDirectory, syncFileSystem, syncPath } from '../../src/system/files.ts'
@@ -14,7 +14,7 @@ import { copyFrozen } from '../../src/system/freeze.ts'
 import { isAttached } from '../../src/system/loop.ts'
 import { locate, mountAt, mountReadOnly, remountReadOnly, usesOf } from '../../src/system/mount.ts'
 import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
-import { mountImage, unmountTarget, withImage } from './images.ts'
+import { imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
 import { dataOf, ensureFree, findSnapshot, imageOf, ownerOf, snapshotFolder, volumeFolder } from './layout.ts'
 import { type Kind, stateOf } from './options.ts'
 import { kindIn } from './places.ts'
@@ -27,20 +27,13 @@ const freezeMs = 60_000
 /** The same when the writers are paused already. */
 const freezePausedMs = 3_600_000
 
-/** What `SnapshotCapability.create` answers. */
-export interface Taken {
-  readonly state: DriverState
-  readonly atomic: boolean
-  readonly used: Bytes | null
-}
-
 /** As `SnapshotCapability.create`. */
 export async function createSnapshot(
   storage: Storage,
   ctx: DriverContext,
   volume: Volume,
   snapshot: SnapshotSpec,
-): Promise<Taken> {
+): Promise<SnapshotTaken> {
   const { kind } = stateOf(volume)
   const folder = await volumeFolder(storage.layout, volume)
   await ensureDirectory(`${folder}/snapshots`, 0o700)
@@ -52,12 +45,13 @@ export async function createSnapshot(
       ctx.signal.throwIfAborted()
     })
   }
-  const used = kind === 'image' && !(await storage.reflink()) ? await allocated(`${place}/image`) : null
-  return { state: { kind }, atomic: kind !== 'directory' || snapshot.frozen, used }
+  return takenIn(storage, place, kind, kind !== 'directory' || snapshot.frozen)
 }
 
-async function allocated(image: string): Promise<Bytes> {
-  return (await stat(image)).blocks * 512
+/** The finished snapshot in a folder of ours. */
+export async function takenIn(storage: Storage, folder: string, kind: Kind, atomic: boolean): Promise<SnapshotTaken> {
+  const own = kind === 'image' && !(await storage.reflink()) // A reflink shares what it holds with the volume.
+  return { state: { kind }, atomic, used: own ? (await imageUsage(`${folder}/image`)).used : null }
 }
 
 type Taker = (storage: Storage, ctx: DriverContext, volume: Volume, spec: SnapshotSpec, draft: string) => Promise<void>

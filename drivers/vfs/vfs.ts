@@ -17,6 +17,7 @@ import { createClone, revertVolume } from './copies.ts'
 import { layoutOf } from './layout.ts'
 import { type ImageFileSystem, parseFileSystem, volumeOptions } from './options.ts'
 import { createSnapshot, deleteSnapshot, mountSnapshot, unmountSnapshot } from './snapshots.ts'
+import { findStandingSnapshot, findStandingVolume } from './standing.ts'
 import { openStorage, type Storage } from './storage.ts'
 import { discardVolume, restoreVolume } from './trash.ts'
 import {
@@ -121,6 +122,7 @@ function createDriver(given: Settings): Driver {
     describe: () => describeStorage(storage()),
     check: (_ctx, known) => checkStorage(storage(), known),
     createVolume: (ctx, spec) => createVolume(storage(), now().adoptions, ctx, spec),
+    findVolume: (_ctx, volume) => findStandingVolume(storage(), now().adoptions, volume),
     deleteVolume: (ctx, volume) => deleteVolume(storage(), now().adoptions, ctx, volume),
     // Docker asks before the driver has started, too.
     mountpoint: (volume, target) => mountpointOf(opened?.storage.layout ?? layoutOf(given.path), volume, target),
@@ -133,6 +135,7 @@ function createDriver(given: Settings): Driver {
     },
     snapshots: {
       create: (ctx, volume, snapshot) => createSnapshot(storage(), ctx, volume, snapshot),
+      find: (_ctx, volume, snapshot) => findStandingSnapshot(storage(), volume, snapshot),
       delete: (ctx, volume, snapshot) => deleteSnapshot(storage(), ctx, volume, snapshot),
       mountpoint: (_volume, _snapshot, target) => target,
       mount: (ctx, volume, snapshot, target) => mountSnapshot(storage(), ctx, volume, snapshot, target),

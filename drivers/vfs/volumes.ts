@@ -7,27 +7,20 @@ import type { Bytes, Volume, VolumeSpec } from '../../src/model.ts'
 import { exec, run, toolError } from '../../src/system/exec.ts'
 import { lstatOrNothing } from '../../src/system/files.ts'
 import { isAttached, mountOf } from '../../src/system/loop.ts'
-import { isWithin } from '../../src/system/mount.ts'
 import { formatSize } from '../../src/units.ts'
-import type { Adoptions } from './adoptions.ts'
+import { type Adoptions, adoptable } from './adoptions.ts'
 import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
 import { alone, applyAttributes, growImage, imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
 import { dataOf, ensureFree, findVolume, imageOf, type Layout, ownerOf, volumeFolder } from './layout.ts'
 import { parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
-import { inPlace, kindIn, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
+import { inPlace, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
 import { groupUsage, limitByGroup, projectUsage, releasingGroup, releasingProject, resizeProject } from './quota.ts'
+import { stateIn } from './standing.ts'
 import type { Storage } from './storage.ts'
 
 /** @returns the state of a volume that is kept as planned */
 export function plannedState(plan: Plan): VfsState {
   return { kind: plan.kind, limit: plan.limit, adopt: null, trashed: false }
-}
-
-/** @returns the state of a volume that an earlier call has finished, when the storage may have been able to do less or more */
-export async function foundState(folder: string, plan: Plan): Promise<VfsState> {
-  const kind = (await kindIn(folder)) ?? plan.kind
-  const limit = kind === 'image' ? 'image' : kind === plan.kind ? plan.limit : null
-  return { kind, limit, adopt: null, trashed: false }
 }
 
 /** As `Driver.createVolume`. */
@@ -43,7 +36,7 @@ export async function createVolume(
   if (!there) await ensureFree(place, `volume ${spec.name}`)
   if (options.adopt !== null) return adoptVolume(storage, adoptions, spec, options, there)
   const plan = await planVolume(storage, spec, options)
-  if (there) return foundState(place, plan)
+  if (there) return (await stateIn(storage, place)) ?? plannedState(plan)
   await buildFolder(storage.layout, spec.id, place, (draft) => fillDraft(storage, draft, plan, options, ctx.signal))
   return plannedState(plan)
 }
@@ -75,20 +68,6 @@ async function adoptVolume(
     throw fromErrno(error, `adopt ${directory}`)
   }
   return { kind: 'directory', limit: null, adopt: directory, trashed: false }
-}
-
-/** @returns the directory, symlinks resolved @throws NOT_FOUND, INVALID_ARGUMENT */
-async function adoptable(layout: Layout, path: string): Promise<string> {
-  const directory = await realpath(path).catch((error: unknown) => {
-    throw fromErrno(error, `adopt ${path}`)
-  })
-  if (!(await lstatOrNothing(directory))?.isDirectory()) {
-    throw new AppError('INVALID_ARGUMENT', `${path} cannot be adopted: it is not a directory`)
-  }
-  if (isWithin(directory, layout.base) || isWithin(layout.base, directory)) {
-    throw new AppError('INVALID_ARGUMENT', `${path} cannot be adopted: it and the driver's own ${layout.base} overlap`)
-  }
-  return directory
 }
 
 /** As `Driver.deleteVolume`. */

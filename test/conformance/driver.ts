@@ -146,6 +146,18 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
         expect(await bed.leftovers()).toEqual([])
       })
 
+      test('are found when they stand complete, without a record of them', async () => {
+        const sizes = [{}, ...(options.grow ? [{ size: options.grow.from, ...optionsOf(options.grow) }] : [])]
+        for (const given of sizes) {
+          const volume = await create(given)
+          const unrecorded = { ...volume, state: null }
+          expect(await driver.findVolume(context(), unrecorded)).toEqual(volume.state)
+          expect(await driver.findVolume(context(), { ...unrecorded, id: newVolume('other').id })).toBeNull()
+          await remove(volume)
+          expect(await driver.findVolume(context(), unrecorded)).toBeNull()
+        }
+      })
+
       test('interrupted in their creation are undone without a state', async () => {
         const volume = await create()
         await remove({ ...volume, state: null })
@@ -315,6 +327,19 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
         await remove(volume)
       })
 
+      test('are found when they stand complete, without a record of them', async () => {
+        const volume = await create()
+        const snapshots = capability('snapshots')
+        const snapshot = newSnapshot(volume, 'found')
+        expect(await snapshots.find(context(), volume, snapshot)).toBeNull()
+        const taken = await snapshots.create(context(), volume, { ...snapshot, frozen: false })
+        expect(await snapshots.find(context(), volume, snapshot)).toEqual(taken)
+        expect(await snapshots.find(context(), volume, { ...snapshot, id: newVolume('other').id })).toBeNull()
+        await snapshots.delete(context(), volume, snapshot)
+        expect(await snapshots.find(context(), volume, snapshot)).toBeNull()
+        await remove(volume)
+      })
+
       test('in use are not deleted; deleted twice they are gone', async () => {
         const volume = await create()
         const snapshot = await snap(volume)
@@ -466,7 +491,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
     const { grow } = options
     if (grow) {
       describe('a size', () => {
-        const sized = () => create({ size: grow.from, ...(grow.options && { options: grow.options }) })
+        const sized = () => create({ size: grow.from, ...optionsOf(grow) })
 
         test(`is enforced on the writer, and raised ${grow.online ? 'while it is mounted' : 'unmounted'}`, async () => {
           const volume = await sized()
@@ -524,6 +549,10 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     }
   })
+}
+
+function optionsOf(grow: Grow): Partial<Volume> {
+  return grow.options ? { options: grow.options } : {}
 }
 
 /** Makes a call and aborts it. @returns 1 when that made it fail, 0 when it was faster */
