@@ -37,7 +37,7 @@ type Handler = (request: FastifyRequest, reply: FastifyReply) => object | string
 const contentType = 'application/vnd.docker.plugins.v1.2+json'
 
 /** Far above any request of Docker's; a body beyond it is answered with an error. */
-const bodyLimit = 16 * 2 ** 20
+const bodyLimit = 2 * 2 ** 20
 
 /** The server for the plugin socket. Closing it answers what is under way first. */
 export function buildPluginApp(

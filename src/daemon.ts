@@ -3,7 +3,7 @@
  * there are. Sockets listen before the storage has answered, so that Docker never waits for it.
  */
 
-import { chmodSync, mkdirSync, rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { type Logger, pino } from 'pino'
@@ -49,9 +49,10 @@ export interface Daemon {
  * Starts the daemon; resolves when both sockets answer.
  * @throws FAILED_PRECONDITION when another daemon has this root directory or answers on a socket; INVALID_ARGUMENT, CORRUPT
  */
-export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Promise<Daemon> {
+export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promise<Daemon> {
+  process.umask(0o022)
+  const config = { ...given, root: makeRoot(given.root) }
   const log = buildLog(config)
-  mkdirSync(path.join(config.root, 'mounts'), { recursive: true, mode: 0o711 })
   const lock = await lockPath(config.root, 'the root directory')
   const drivers = await Drivers.load(config, driverModules)
   const catalog = new Catalog(path.join(config.root, 'catalog.db'))
@@ -92,6 +93,15 @@ export async function startDaemon(config: Config, hooks: DaemonHooks = {}): Prom
   }
   log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
   return { stop: () => (stopping ??= stop()) }
+}
+
+/**
+ * For root alone: a program in a volume that runs as its owner (set-uid) must be out of other users' reach.
+ * @returns the root directory, symlinks resolved, as the kernel's mount tables show it
+ */
+function makeRoot(root: string): string {
+  mkdirSync(path.join(root, 'mounts'), { recursive: true, mode: 0o700 })
+  return realpathSync(root)
 }
 
 function buildLog(config: Config): Logger {

@@ -154,11 +154,7 @@ export interface SnapshotCapability {
    * Copies the volume as it is now; mounted and written to, or not. `frozen`: the service keeps writers still (pause).
    * @returns `atomic: false` when writers could change the volume while it was copied
    */
-  create(
-    ctx: DriverContext,
-    volume: Volume,
-    snapshot: SnapshotSpec,
-  ): Promise<SnapshotTaken>
+  create(ctx: DriverContext, volume: Volume, snapshot: SnapshotSpec): Promise<SnapshotTaken>
   /** As `findVolume`, for a snapshot; `atomic` is false when that cannot be told any more. */
   find(ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<SnapshotTaken | null>
   /** With `state: null` removes what an interrupted `create` has left. */

@@ -30,7 +30,7 @@ export function parseSize(text: string): Bytes {
 
 /** Prints bytes for people: `1.5G`, `512M`, `0`. */
 export function formatSize(bytes: Bytes): string {
-  const units = ['', 'K', 'M', 'G', 'T', 'P']
+  const units = ['', 'K', 'M', 'G', 'T']
   let value = bytes
   let unit = 0
   while (value >= 1024 && unit < units.length - 1) {
@@ -51,14 +51,14 @@ export function parseDuration(text: string): number {
   return value
 }
 
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,126}$/
 
 function parseName(what: string, name: unknown): string {
   if (typeof name === 'string' && namePattern.test(name)) return name
   const shown = typeof name === 'string' ? JSON.stringify(name.slice(0, 140)) : 'nothing'
   throw new AppError(
     'INVALID_ARGUMENT',
-    `${shown} is not a ${what} name: use 1 to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit`,
+    `${shown} is not a ${what} name: use 1 to 127 letters, digits, '_', '.' and '-', beginning with a letter or digit`,
   )
 }
 

@@ -262,11 +262,16 @@ function openDatabase(file: string): Database.Database {
     db.pragma('query_only = ON')
     return db
   } catch (error) {
-    if (error instanceof AppError) throw error
-    throw new AppError(
-      'CORRUPT',
-      `the catalog ${file} cannot be opened: ${(error as Error).message}; restore it from a copy, or move it away to begin anew`,
-      { cause: error },
-    )
+    throw error instanceof AppError ? error : openError(file, error as Error & { code?: string })
   }
+}
+
+/** A catalog that is whole must never be taken for a damaged one: what is wrong is mostly the disk it is on. */
+function openError(file: string, error: Error & { code?: string }): AppError {
+  const damaged = /^SQLITE_(CORRUPT|NOTADB)/.test(error.code ?? '')
+  const remedy = damaged
+    ? 'restore it from a copy; without one, move it away: volumes are then unknown, but their data stays'
+    : 'it may well be whole: see that its file system has room and can be written to, then start again'
+  const code = damaged ? 'CORRUPT' : error.code === 'SQLITE_FULL' ? 'NO_SPACE' : 'UNAVAILABLE'
+  return new AppError(code, `the catalog ${file} cannot be opened: ${error.message}; ${remedy}`, { cause: error })
 }

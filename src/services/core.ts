@@ -1,5 +1,6 @@
 /** What every service works with, and the look-ups that they share. */
 
+import { realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { Config } from '../config.ts'
@@ -56,6 +57,21 @@ export function volumeTarget(core: Core, name: string): string {
 /** `@` cannot be part of a volume's name. */
 export function snapshotTarget(core: Core, volume: string, snapshot: string): string {
   return path.join(mountsFolder(core), `${volume}@${snapshot}`)
+}
+
+/**
+ * A directory of the host's that a command line names. @returns it with symlinks resolved, as the kernel's mount tables show it
+ * @throws INVALID_ARGUMENT
+ */
+export function requireDirectory(directory: string): string {
+  const fail = (fact: string): never => {
+    throw new AppError('INVALID_ARGUMENT', `'${directory}' ${fact}`)
+  }
+  if (!path.isAbsolute(directory)) return fail('is not an absolute path')
+  if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+    return fail(`is not a directory; make it first: mkdir ${directory}`)
+  }
+  return realpathSync(directory)
 }
 
 /** The time, as the catalog keeps it. */

@@ -6,7 +6,7 @@
 import type { Driver } from '../driver.ts'
 import { AppError } from '../errors.ts'
 import type { Bytes, OnRemove, Volume } from '../model.ts'
-import { parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
+import { formatSize, parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
 import type { CreateVolumeRequest } from './contract.ts'
 
 /** A checked request. What was not asked for is undefined, so that it never differs from an existing volume. */
@@ -39,6 +39,7 @@ export function planCreate(
   const driver = request.driver ?? (source ? driverOfVolume(source.volume) : defaultDriver)
   const options = request.options ?? {}
   checkOptions(name, driverFor(driver), options)
+  checkLength(name, { ...options, ...request.labels })
   return {
     name,
     driver,
@@ -64,6 +65,18 @@ function checkOptions(name: string, driver: Driver, options: Readonly<Record<str
   }
 }
 
+/** Every list of volumes carries them, and Docker waits for that. */
+const longestOptions = 64 * 2 ** 10
+
+function checkLength(name: string, words: Readonly<Record<string, string>>): void {
+  const length = Object.entries(words).reduce((sum, [key, value]) => sum + key.length + value.length, 0)
+  if (length <= longestOptions) return
+  throw new AppError(
+    'INVALID_ARGUMENT',
+    `volume ${name}: its options and labels are ${length} characters long; ${longestOptions} is the limit`,
+  )
+}
+
 function parseOnRemove(text: string | undefined): OnRemove | undefined {
   if (text === undefined) return undefined
   const value = onRemoveValues.find((known) => known === text)
@@ -76,6 +89,13 @@ export function originOf(plan: CreatePlan): string | null {
   return plan.source ? `${plan.source.volume}@${plan.source.snapshot}` : null
 }
 
+/** In bytes where rounding would hide a difference. */
+function shownSize<T extends undefined | null>(size: Bytes | T): string | T {
+  if (typeof size !== 'number') return size
+  const short = formatSize(size)
+  return parseSize(short) === size ? short : `${size} bytes`
+}
+
 /** What was asked for and is not so in the existing volume, one sentence part each; empty when the request is satisfied. */
 export function differences(plan: CreatePlan, volume: Volume): string[] {
   const found: string[] = []
@@ -83,7 +103,7 @@ export function differences(plan: CreatePlan, volume: Volume): string[] {
     if (wanted !== undefined && wanted !== is) found.push(`${what} is ${is ?? 'not set'}, asked for ${wanted}`)
   }
   if (plan.driverAsked) compare('driver', plan.driver, volume.driver)
-  compare('size', plan.size, volume.size)
+  compare('size', shownSize(plan.size), shownSize(volume.size))
   compare('on-remove', plan.onRemove, volume.onRemove)
   compare('from-snapshot', originOf(plan) ?? undefined, volume.origin)
   for (const [key, value] of Object.entries(plan.options)) compare(key, value, volume.options[key])

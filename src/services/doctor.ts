@@ -74,13 +74,14 @@ const checks: Readonly<Record<string, Check>> = {
     const first = Number(core.catalog.setting('first-start-of-boot') ?? 0)
     if (docker === undefined || first <= docker || isEnabledUnit()) return []
     const text =
-      'Holdfast was first started after Docker: containers with a restart policy that use its volumes were not started'
+      'Holdfast was started after Docker, and nothing sees to it that it comes first at the next boot: then Docker does not ' +
+      'start the containers with a restart policy that use its volumes'
     return [
       warning(
         'started-after-docker',
         'dockerd',
         text,
-        'docker start them; have Holdfast started before Docker (systemd: Before=docker.service)',
+        'have it started before Docker, as the systemd unit of scripts/up is; docker start what was not started',
       ),
     ]
   },

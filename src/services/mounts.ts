@@ -10,7 +10,7 @@ import { mountKey } from '../locks.ts'
 import type { MountHold, Volume } from '../model.ts'
 import { mount, mountAt, readMounts, unmount } from '../system/mount.ts'
 import type { DockerVolume, MountService } from './contract.ts'
-import { type Core, findVolume, mountsFolder, now, requireVolume, volumeTarget } from './core.ts'
+import { type Core, findVolume, mountsFolder, now, requireDirectory, requireVolume, volumeTarget } from './core.ts'
 import { bindPrefix, cliMountId, isCliHold, kernelUses } from './use.ts'
 import { volumeMountpoint, volumeTrouble } from './views.ts'
 
@@ -78,7 +78,8 @@ export class Mounts implements MountService {
     })
   }
 
-  bind(name: string, at: string): Promise<void> {
+  async bind(name: string, directory: string): Promise<void> {
+    const at = requireDirectory(directory)
     return this.#locked(name, 'mounted', async () => {
       const volume = requireVolume(this.#core, name)
       const mountpoint = volumeMountpoint(this.#core, volume)

@@ -89,6 +89,11 @@ export class Operations implements OperationService {
     }
   }
 
+  /** Nothing is begun any more. */
+  get stopping(): boolean {
+    return this.#stopping
+  }
+
   /** A context for short calls that change nothing that a crash could leave half-made. */
   plainContext(signal: AbortSignal = new AbortController().signal): DriverContext {
     return { signal, log: this.#log, progress: () => undefined }
@@ -206,7 +211,8 @@ export class Operations implements OperationService {
     }
     if (error && (error.code === 'INTERNAL' || error.code === 'CORRUPT')) {
       this.#log.error({ ...fields, cause: causeOf(error) }, 'operation failed')
-    } else this.#log.info(fields, error ? 'operation failed' : 'operation done')
+    } else if (error) this.#log.warn(fields, 'operation failed')
+    else this.#log.info(fields, 'operation done')
     if (++this.#finished % pruneEvery === 0)
       void this.#catalog.write(pruneOperations(keepFinished)).catch(() => undefined)
   }

@@ -3,16 +3,17 @@
  * undoes it. Until then its volume's lock is held, so that no request sees what is half-made.
  */
 
-import { type Change, dropSnapshot, dropVolume, putVolume } from '../catalog/changes.ts'
+import { setTimeout } from 'node:timers/promises'
+import { type Change, dropSnapshot, dropVolume, insertSnapshot, putVolume } from '../catalog/changes.ts'
 import type { Driver, DriverContext } from '../driver.ts'
-import { AppError, toAppError } from '../errors.ts'
+import { AppError, type ErrorCode, toAppError } from '../errors.ts'
 import { mountKey, trashKey, volumeKey } from '../locks.ts'
 import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import type { Core } from './core.ts'
 import { unpauseAll } from './pause.ts'
 import { putBack } from './trash.ts'
-import { kernelUses } from './use.ts'
+import { kernelUses, requireUnused } from './use.ts'
 
 /** How an interrupted operation ended, and what the catalog has to say of it. */
 interface Ending {
@@ -35,14 +36,21 @@ const recoveries: Readonly<Record<string, Recover>> = {
   'volume.create': async ({ core, ctx, operation }) => {
     const { volume } = operation.payload as unknown as { volume: Volume }
     const driver = await core.drivers.started(volume.driver)
+    // Complete, it may even have been used since: the catalog may be a copy of earlier days.
+    const state = wasAnswered(operation) ? null : await driver.findVolume(ctx, volume)
+    if (state) {
+      const made = { ...volume, state }
+      const { size } = await driver.usage(ctx, made, false)
+      return { state: 'done', changes: [putVolume({ ...made, size: volume.size ?? size })] }
+    }
     await driver.deleteVolume(ctx, volume)
     return undone
   },
 
   'volume.delete': async (job) => {
-    const { id } = job.operation.payload as { id: string }
+    const { id, deletedAt } = job.operation.payload as { id: string; deletedAt?: string | null }
     const found = await find(job, id)
-    if (!found) return undone
+    if (!found || (deletedAt !== undefined && deletedAt !== deletedAtOf(found.volume))) return undone
     await found.driver.deleteVolume(job.ctx, found.volume)
     return { state: 'done', changes: [dropVolume(id)] }
   },
@@ -56,7 +64,7 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const found = await find(job, id)
     if (!found?.driver.trash) return undone
     const { volume, driver } = found
-    if (job.operation.error !== null || (await kernelUses(job.core, volume)) > 0) {
+    if (wasAnswered(job.operation) || (await kernelUses(job.core, volume)) > 0) {
       await putBack(job.ctx, driver, volume)
       return undone
     }
@@ -87,6 +95,10 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const { snapshot, paused } = job.operation.payload as unknown as { snapshot: Snapshot; paused: string[] }
     await unpauseAll(job.docker, paused, job.core.log)
     const found = await find(job, snapshot.volumeId)
+    const taken = wasAnswered(job.operation)
+      ? null
+      : await found?.driver.snapshots?.find(job.ctx, found.volume, snapshot)
+    if (taken) return { state: 'done', changes: [insertSnapshot({ ...snapshot, ...taken })] }
     await found?.driver.snapshots?.delete(job.ctx, found.volume, snapshot)
     return undone
   },
@@ -109,10 +121,21 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const found = await find(job, volumeId)
     const snapshot = job.core.catalog.snapshot(volumeId, snapshotName)
     if (!found?.driver.revert || !snapshot) return undone
+    await requireUnused(job.core, found.volume)
     const volume = { ...found.volume, state: await found.driver.revert.revert(job.ctx, found.volume, snapshot) }
     const { size } = await found.driver.usage(job.ctx, volume, false)
     return { state: 'done', changes: [putVolume({ ...volume, size })] }
   },
+}
+
+/** Null for a live one. */
+function deletedAtOf(volume: Volume | TrashedVolume): string | null {
+  return 'deletedAt' in volume ? volume.deletedAt : null
+}
+
+/** The caller has been told that it failed: then it is undone, never finished. */
+function wasAnswered(operation: Operation): boolean {
+  return operation.error !== null
 }
 
 /** The time in the trash begins when the volume is there: the daemon may have been down for longer than it is kept. */
@@ -146,32 +169,76 @@ function keysOf(name: string, operations: readonly Operation[]): string[] {
   return [volumeKey(name), mountKey(name), ...ids.map(trashKey)]
 }
 
+/** How long after a failure a volume's recovery is tried again. */
+const usualRetryMs = 30_000
+
 /**
  * Recovers everything that a crash interrupted. Locks are taken before this returns to the event loop for the first time; call
- * it before the sockets listen, and do not wait for it: it waits for the drivers, however long they take to start.
+ * it before the sockets listen, and do not wait for it: it waits for the drivers, however long they take to start. What
+ * cannot be recovered keeps its volume locked and is tried again: used in between, the volume would not be what the journal
+ * speaks of.
+ * @returns when everything has been tried once
  */
-export async function recover(core: Core, docker: DockerApi): Promise<void> {
+export async function recover(core: Core, docker: DockerApi, retryMs = usualRetryMs): Promise<void> {
   const byVolume = Map.groupBy(core.catalog.runningOperations(), volumeOf)
-  const jobs = [...byVolume].map(([name, operations]) => {
-    return core.locks.with(keysOf(name, operations), `volume ${name} is being recovered after a crash`, async () => {
-      for (const operation of operations) await recoverOne(core, docker, operation)
-    })
-  })
-  await Promise.all(jobs)
+  await Promise.all([...byVolume].map(([name, operations]) => recoverVolume(core, docker, name, operations, retryMs)))
 }
 
-async function recoverOne(core: Core, docker: DockerApi, operation: Operation): Promise<void> {
-  const job: Case = { core, docker, operation, ctx: core.operations.plainContext() }
-  const recovery = recoveries[operation.kind]
-  try {
-    if (!recovery) throw new AppError('INTERNAL', `this program does not know operations of kind ${operation.kind}`)
-    const { state, changes } = await recovery(job)
-    await core.operations.close(operation, state, changes)
-  } catch (error) {
-    const { message } = toAppError(error)
-    core.log.error(
-      { operation: operation.kind, subject: operation.subject, error: message },
-      'could not recover; the next start tries again',
-    )
+function recoverVolume(
+  core: Core,
+  docker: DockerApi,
+  name: string,
+  operations: readonly Operation[],
+  retryMs: number,
+): Promise<void> {
+  const { promise: tried, resolve } = Promise.withResolvers<void>()
+  const doing = `volume ${name} is being recovered after a crash (holdfast doctor tells more)`
+  void core.locks.with(keysOf(name, operations), doing, async () => {
+    let left = operations
+    while (!core.operations.stopping) {
+      left = await recoverInOrder(core, docker, left)
+      resolve()
+      if (left.length === 0) return
+      await setTimeout(retryMs, undefined, { ref: false })
+    }
+  })
+  return tried
+}
+
+/** @returns those that are left, from the first that failed */
+async function recoverInOrder(core: Core, docker: DockerApi, operations: readonly Operation[]): Promise<Operation[]> {
+  for (const [index, operation] of operations.entries()) {
+    if (!(await recoverOne(core, docker, operation))) return operations.slice(index)
   }
+  return []
+}
+
+/** @returns false when it is to be tried again */
+async function recoverOne(core: Core, docker: DockerApi, operation: Operation): Promise<boolean> {
+  const job: Case = { core, docker, operation, ctx: core.operations.plainContext() }
+  try {
+    const { state, changes } = await recoveryOf(operation)(job)
+    await core.operations.close(operation, state, changes)
+    return true
+  } catch (error) {
+    const { code, message } = toAppError(error)
+    const again = !hopeless.has(code)
+    const outlook = again ? 'the volume stays out of reach until it can be' : 'the entry stays open'
+    const fields = { operation: operation.kind, subject: operation.subject, error: message }
+    core.log.error(fields, `could not recover; ${outlook}`)
+    return !again
+  }
+}
+
+/**
+ * An entry or a record that cannot be read, and a driver that is not started: this life cannot recover it. Nor can it be used by
+ * one that could: such a record and such a driver refuse everything, and no program finishes what it cannot read.
+ */
+const hopeless: ReadonlySet<ErrorCode> = new Set(['CORRUPT', 'INVALID_ARGUMENT'])
+
+/** @throws CORRUPT */
+function recoveryOf({ kind, payload }: Operation): Recover {
+  const recovery = Object.hasOwn(recoveries, kind) ? recoveries[kind] : undefined
+  if (recovery && payload !== null) return recovery
+  throw new AppError('CORRUPT', `an entry of kind ${kind} that this program cannot read`)
 }

@@ -1,7 +1,7 @@
 /** Snapshots: create, list, remove, revert, mount read-only, compare. Lock, journal, driver, catalog: always in this order. */
 
 import { randomUUID } from 'node:crypto'
-import path from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { dropHold, dropSnapshot, insertSnapshot, putHold, putVolume } from '../catalog/changes.ts'
 import type { Driver, SnapshotCapability } from '../driver.ts'
 import { AppError } from '../errors.ts'
@@ -17,13 +17,14 @@ import {
   findVolume,
   mountsFolder,
   now,
+  requireDirectory,
   requireSnapshot,
   requireVolume,
   snapshotTarget,
   volumeTarget,
 } from './core.ts'
 import { whilePaused } from './pause.ts'
-import { bindPrefix, cliMountId, requireUnused } from './use.ts'
+import { bindPrefix, cliMountId, isCliHold, requireUnused } from './use.ts'
 import { snapshotView } from './views.ts'
 
 type CreateRequest = Parameters<SnapshotService['create']>[1]
@@ -58,7 +59,8 @@ export class Snapshots implements SnapshotService {
         )
       }
       const paused = request.pause ? await this.#docker.containersUsing(name) : []
-      const snapshot = await this.#make(driver, volume, draft, request.pause === true, paused, call)
+      const frozen = request.pause === true && !this.#hasOtherWriters(volume)
+      const snapshot = await this.#make(driver, volume, draft, frozen, paused, call)
       return snapshotView(this.#core, volume, snapshot, [])
     })
   }
@@ -128,8 +130,9 @@ export class Snapshots implements SnapshotService {
       const mountpoint = await this.#show(place)
       await this.#hold(place, cliMountId)
       if (at === undefined) return mountpoint
-      await this.#bindReadOnly(place, mountpoint, requireAbsolute(at))
-      return at
+      const directory = requireDirectory(at)
+      await this.#bindReadOnly(place, mountpoint, directory)
+      return directory
     })
   }
 
@@ -207,12 +210,20 @@ export class Snapshots implements SnapshotService {
     return this.#core.operations.run(
       work,
       async (ctx) => {
+        const before = this.#core.catalog.holds(volume.id)
         const made = await whilePaused(this.#docker, paused, this.#core.log, () => capability.create(ctx, volume, spec))
-        const snapshot = { ...draft, ...made }
+        // A container that was started during the copy was not paused.
+        const disturbed = frozen && !isDeepStrictEqual(before, this.#core.catalog.holds(volume.id))
+        const snapshot = { ...draft, ...made, atomic: made.atomic && !disturbed }
         return { result: snapshot, changes: [insertSnapshot(snapshot)] }
       },
       (ctx) => capability.delete(ctx, volume, draft),
     )
+  }
+
+  /** Docker can pause its containers, but not who uses a CLI mount or a directory that is not ours. */
+  #hasOtherWriters(volume: Volume): boolean {
+    return 'adopt' in volume.options || this.#core.catalog.holds(volume.id).some(isCliHold)
   }
 
   async #place(name: string, snapshotName: string): Promise<Place> {
@@ -240,7 +251,7 @@ export class Snapshots implements SnapshotService {
   async #bindReadOnly(place: Place, mountpoint: string, at: string): Promise<void> {
     if (mountAt(at))
       throw new AppError('FAILED_PRECONDITION', `${at} is a mountpoint already; choose another directory`)
-    await mount(mountpoint, at, { options: ['bind', 'ro'] })
+    await mount(mountpoint, at, { options: ['bind', 'ro', 'nosuid', 'nodev'] })
     await this.#hold(place, bindPrefix + at)
   }
 
@@ -284,9 +295,4 @@ function draftSnapshot(volume: Volume, name: string, labels: Readonly<Record<str
     used: null,
     state: null,
   }
-}
-
-function requireAbsolute(directory: string): string {
-  if (path.isAbsolute(directory)) return path.normalize(directory)
-  throw new AppError('INVALID_ARGUMENT', `'${directory}' is not an absolute path`)
 }

@@ -142,7 +142,8 @@ export class Trash implements TrashService {
   }
 
   async #deleteNow(driver: Driver, volume: Volume, operationId?: string): Promise<undefined> {
-    const work = { kind: 'volume.delete', subject: volume.name, payload: { id: volume.id }, id: operationId }
+    const { id, name, deletedAt = null } = volume as Partial<TrashedVolume> & Volume
+    const work = { kind: 'volume.delete', subject: name, payload: { id, deletedAt }, id: operationId }
     return this.#core.operations.run(work, async (ctx) => {
       await driver.deleteVolume(ctx, volume)
       return { result: undefined, changes: [dropVolume(volume.id)] }
@@ -156,9 +157,9 @@ export class Trash implements TrashService {
   }
 
   #find(ref: string): TrashedVolume {
-    const candidates = this.#core.catalog.trash().filter(({ name, id }) => name === ref || id === ref)
-    const last = candidates.at(-1)
-    if (last) return last
+    const trash = this.#core.catalog.trash()
+    const found = trash.find(({ id }) => id === ref) ?? trash.findLast(({ name }) => name === ref)
+    if (found) return found
     throw new AppError('NOT_FOUND', `nothing named ${ref} is in the trash; see: holdfast trash ls`)
   }
 }

@@ -49,9 +49,8 @@ export async function requireUnused(core: Core, volume: Volume): Promise<void> {
   const holds = core.catalog.holds(volume.id)
   const cli = holds.find(isCliHold)
   if (cli) {
-    const ref =
-      cli.snapshotId === null ? `volume umount ${volume.name}` : `snapshot umount ${snapshotRef(core, volume, cli)}`
-    throw new AppError('IN_USE', `volume ${volume.name} is mounted by the CLI; run: holdfast ${ref}`)
+    const [what, ref] = cli.snapshotId === null ? ['volume', volume.name] : ['snapshot', snapshotRef(core, volume, cli)]
+    throw new AppError('IN_USE', `${what} ${ref} is mounted by the CLI; run: holdfast ${what} umount ${ref}`)
   }
   const uses = await kernelUses(core, volume)
   if (uses > 0) throw inUse(volume, `${uses} mount${uses === 1 ? '' : 's'} on this host`)

@@ -4,7 +4,7 @@
  */
 
 import { request } from 'node:http'
-import { AppError } from '../errors.ts'
+import { AppError, isAppError } from '../errors.ts'
 
 const apiVersion = 'v1.41'
 const deadlineMs = 5_000
@@ -40,6 +40,12 @@ export class DockerApi {
     await this.#call('POST', `/containers/${container}/pause`)
   }
 
+  /** False for one that is gone. */
+  async isPaused(container: string): Promise<boolean> {
+    const answer = (await this.#call('GET', `/containers/${container}/json`, [404])) as { State?: { Paused?: boolean } }
+    return answer?.State?.Paused === true
+  }
+
   /** A container that is not paused, or gone, is success. */
   async unpause(container: string): Promise<void> {
     await this.#call('POST', `/containers/${container}/unpause`, [404, 409, 500])
@@ -47,7 +53,7 @@ export class DockerApi {
 
   async #call(method: 'GET' | 'POST', path: string, accepted: readonly number[] = []): Promise<unknown> {
     const { status, body } = await this.#exchange(method, path).catch((error: Error) => {
-      throw this.#unavailable(error.message)
+      throw isAppError(error) ? error : this.#unavailable(error.message)
     })
     if (status >= 300 && !accepted.includes(status)) throw this.#unavailable(`${status} ${body.slice(0, 200)}`)
     if (status >= 300 || body === '') return undefined
@@ -62,6 +68,11 @@ export class DockerApi {
     return new AppError('UNAVAILABLE', `Docker's API at ${this.#socket}: ${fact}; is the engine running?`)
   }
 
+  #timeout(): AppError {
+    const message = `Docker's API at ${this.#socket}: no answer within ${deadlineMs} ms; the engine, or a plugin of its, hangs`
+    return new AppError('TIMEOUT', message)
+  }
+
   #exchange(method: 'GET' | 'POST', path: string): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
       // No kept connection: one that an engine has closed would fail the unpause after a long copy.
@@ -72,7 +83,7 @@ export class DockerApi {
         response.on('error', reject)
         response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }))
       })
-      call.on('timeout', () => call.destroy(new Error(`no answer within ${deadlineMs} ms`)))
+      call.on('timeout', () => call.destroy(this.#timeout()))
       call.on('error', reject)
       call.end()
     })

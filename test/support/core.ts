@@ -30,7 +30,7 @@ export interface TestCore extends AsyncDisposable {
   /** Ends this life, and begins another on the same root and the same storage. The directory goes with the last one. */
   restart(changes?: CoreOptions): Promise<TestCore>
   /** Recovers what an earlier life has left. */
-  recover(): Promise<void>
+  recover(retryMs?: number): Promise<void>
 }
 
 export interface CoreOptions extends FakeDriverOptions {
@@ -102,7 +102,7 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     trash,
     phases,
     logged,
-    recover: () => recover(core, docker),
+    recover: (retryMs) => recover(core, docker, retryMs),
     async restart(changes = {}) {
       await end()
       const { prepare: _prepare, ...lasting } = options

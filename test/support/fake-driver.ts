@@ -143,6 +143,8 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
           snapshots.set(snapshot.id, content)
           return { state, atomic: snapshot.frozen, used: 7 }
         }),
+      find: async (_ctx, volume, snapshot) =>
+        storage.get(volume.id)?.snapshots.has(snapshot.id) ? { state, atomic: false, used: 7 } : null,
       delete: (ctx, volume, snapshot) =>
         call('snapshots.delete', ref(volume, snapshot), ctx, () => {
           storage.get(volume.id)?.snapshots.delete(snapshot.id)
@@ -188,6 +190,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     describe: async () => ({ facts: { kind: 'memory' }, storage: null }),
     check: async () => [],
     createVolume: (ctx, spec) => call('createVolume', spec.name, ctx, () => make(spec, '', spec.size)),
+    findVolume: async (_ctx, { id }) => (storage.get(id)?.trashed === false ? state : null),
     deleteVolume: (ctx, volume) =>
       call('deleteVolume', volume.name, ctx, () => {
         storage.delete(volume.id)

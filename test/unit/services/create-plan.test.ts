@@ -85,7 +85,7 @@ describe('an existing volume', () => {
 
   test.each([
     [{ driver: 'other' }, 'driver is fake, asked for other'],
-    [{ size: '2G' }, 'size is 1073741824, asked for 2147483648'],
+    [{ size: '2G' }, 'size is 1G, asked for 2G'],
     [{ onRemove: 'delete' }, 'on-remove is retain, asked for delete'],
     [{ options: { colour: 'blue' } }, 'colour is red, asked for blue'],
     [{ options: { adopt: '/x' } }, 'adopt is not set, asked for /x'],

@@ -1,8 +1,9 @@
 /** What a crash has left, at each step of each kind of operation: finished or undone, and never what somebody else has done since. */
 
 import Database from 'better-sqlite3'
-import { describe, expect, test } from 'vitest'
-import { beginOperation } from '../../../src/catalog/changes.ts'
+import { describe, expect, test, vi } from 'vitest'
+import { beginOperation, noteFailure } from '../../../src/catalog/changes.ts'
+import { AppError } from '../../../src/errors.ts'
 import type { Json, Volume } from '../../../src/model.ts'
 import { openCore, type TestCore } from '../../support/core.ts'
 import { anOperation, aSnapshot, aVolume } from '../../support/nouns.ts'
@@ -34,18 +35,36 @@ const volumeOf = (t: TestCore): Volume => t.core.catalog.volume('db') as Volume
 const contents = (t: TestCore): string[] =>
   [...t.driver.storage.values()].map(({ name, trashed, content }) => `${name} ${trashed} ${content}`)
 
-describe('volume.create is undone', () => {
-  test.each([
-    ['before', false],
-    ['after', true],
-  ])('%s the driver has made it', async (_, made) => {
+describe('volume.create', () => {
+  const volume = aVolume({ name: 'new', state: null })
+  const complete = { name: 'new', size: null, trashed: false, content: 'used since', snapshots: new Map() }
+
+  test('is undone before the driver has made it', async () => {
     await using t = await openCore()
-    const volume = aVolume({ name: 'new', state: null })
-    if (made)
-      t.driver.storage.set(volume.id, { name: 'new', size: null, trashed: false, content: '', snapshots: new Map() })
     await using next = await crashIn(t, 'volume.create', 'new', { volume: { ...volume } })
     expect([next.ended, next.driver.storage.size, next.volumes.list()]).toEqual(['interrupted', 0, []])
     expect((await next.volumes.create({ name: 'new' })).existed).toBe(false)
+  })
+
+  test('is finished after that: the catalog may be an old copy, and the volume used since', async () => {
+    await using t = await openCore()
+    t.driver.storage.set(volume.id, { ...complete })
+    await using next = await crashIn(t, 'volume.create', 'new', { volume: { ...volume } })
+    expect([next.ended, contents(next)]).toEqual(['done', ['new false used since']])
+    expect((await next.volumes.create({ name: 'new' })).existed).toBe(true)
+  })
+
+  test('is undone after that too, when its caller was told that it failed', async () => {
+    await using t = await openCore()
+    t.driver.storage.set(volume.id, { ...complete })
+    const operation = anOperation({ kind: 'volume.create', subject: 'new', payload: { volume: { ...volume } } })
+    await t.core.catalog.write(
+      beginOperation(operation),
+      noteFailure(operation.id, { code: 'NO_SPACE', message: 'the disk is full' }),
+    )
+    await using next = await t.restart()
+    await next.recover()
+    expect([next.driver.storage.size, next.volumes.list()]).toEqual([0, []])
   })
 
   test('and a volume of that name made since stays', async () => {
@@ -88,6 +107,45 @@ describe('volume.discard is finished', () => {
   })
 })
 
+test('volume.discard is undone when its caller was told that it failed', async () => {
+  await using t = await coreWithVolume()
+  for (const stored of t.driver.storage.values()) stored.trashed = true
+  const payload = { id: volumeOf(t).id, deletedAt: '2026-11-23T10:00:00.000Z', purgeAt: '2026-11-23T10:00:00.000Z' }
+  const operation = anOperation({ kind: 'volume.discard', subject: 'db', payload })
+  await t.core.catalog.write(beginOperation(operation), noteFailure(operation.id, { code: 'INTERNAL', message: 'no' }))
+  await using next = await t.restart()
+  await next.recover()
+  expect([contents(next), next.trash.list(), next.core.catalog.runningOperations()]).toEqual([
+    ['db false second'],
+    [],
+    [],
+  ])
+})
+
+test('a purge does not delete what is out of the trash again', async () => {
+  await using t = await coreWithVolume()
+  const payload = { id: volumeOf(t).id, deletedAt: '2026-01-01T00:00:00.000Z' }
+  await using next = await crashIn(t, 'volume.delete', 'db', payload)
+  expect([next.ended, contents(next)]).toEqual(['interrupted', ['db false second']])
+})
+
+test('what fails to recover keeps its volume out of reach, and is tried again', async () => {
+  await using t = await coreWithVolume()
+  const operation = anOperation({
+    kind: 'volume.resize',
+    subject: 'db',
+    payload: { id: volumeOf(t).id, size: 2 ** 31 },
+  })
+  await t.core.catalog.write(beginOperation(operation))
+  await using next = await t.restart()
+  next.driver.fail('resize.resize', new AppError('FAILED_PRECONDITION', 'the storage is read-only'))
+  await next.recover(50)
+  expect(next.logged.join()).toMatch(/stays out of reach.*read-only/)
+  await expect(next.core.locks.with(['mount:db'], 'x', async () => 1, 5)).rejects.toThrow('is being recovered')
+  await vi.waitFor(() => expect(next.core.catalog.operation(operation.id)?.state).toBe('done'))
+  expect(await next.mounts.mount('db', 'id1')).toMatch(/mounts\/db$/)
+})
+
 describe('volume.restore is finished', () => {
   test.each([
     ['before', false],
@@ -124,17 +182,17 @@ test('volume.resize is finished', async () => {
   ])
 })
 
-describe('snapshot.create is undone', () => {
+describe('snapshot.create', () => {
   test.each([
-    ['before', false],
-    ['after', true],
-  ])('%s the driver has made it', async (_, made) => {
+    ['undone before', false, 'interrupted', ['s1']],
+    ['finished after', true, 'done', ['s1', 's2']],
+  ] as const)('is %s the driver has made it', async (_, made, ended, names) => {
     await using t = await coreWithVolume()
     const snapshot = aSnapshot(volumeOf(t), { name: 's2', state: null })
-    if (made) [...t.driver.storage.values()][0]?.snapshots.set(snapshot.id, 'half')
+    if (made) [...t.driver.storage.values()][0]?.snapshots.set(snapshot.id, 'whole')
     await using next = await crashIn(t, 'snapshot.create', 'db@s2', { snapshot: { ...snapshot }, paused: [] })
-    expect([next.ended, next.snapshots.list().map(({ name }) => name)]).toEqual(['interrupted', ['s1']])
-    expect([...next.driver.storage.values()][0]?.snapshots.size).toBe(1)
+    expect([next.ended, next.snapshots.list().map(({ name }) => name)]).toEqual([ended, names])
+    expect([...next.driver.storage.values()][0]?.snapshots.size).toBe(names.length)
   })
 
   test('and containers that were paused for it are unpaused, or named in the log', async () => {
@@ -179,7 +237,7 @@ test('snapshot.revert is finished', async () => {
 
 describe('what cannot be recovered stays open, is logged, and keeps nobody from the volume', () => {
   const hopeless: [string, string, Json, RegExp][] = [
-    ['a kind of another program', 'volume.polish', {}, /does not know operations of kind volume.polish/],
+    ['a kind of another program', 'volume.polish', {}, /entry of kind volume.polish that this program cannot read/],
     ['a damaged entry', 'volume.resize', null, /could not recover/],
     [
       'a driver that is not started any more',

@@ -138,6 +138,17 @@ describe('restore', () => {
     await expect(t.trash.restore('db')).rejects.toMatchObject({ code: 'NOT_FOUND' })
   })
 
+  test('by an id is never mistaken for a volume that has the id as its name', async () => {
+    await using t = await openCore()
+    await t.volumes.create({ name: 'victim' })
+    const { id } = t.core.catalog.volume('victim') ?? { id: '' }
+    await t.volumes.remove('victim')
+    await t.volumes.create({ name: id })
+    await t.volumes.remove(id)
+    await t.trash.restore('victim')
+    expect(t.core.catalog.volume('victim')?.id).toBe(id)
+  })
+
   test('to a name that cannot be is refused', async () => {
     await using t = await coreWithVolume()
     await t.volumes.remove('db')

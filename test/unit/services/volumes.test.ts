@@ -41,9 +41,36 @@ describe('create', () => {
     await t.volumes.create({ name: 'db', size: '1G' })
     await expect(t.volumes.create({ name: 'db', size: '2G', labels: { a: 'b' } })).rejects.toMatchObject({
       code: 'ALREADY_EXISTS',
-      message: expect.stringMatching(/size is 1073741824, asked for 2147483648; label a is not set/),
+      message: expect.stringMatching(/size is 1G, asked for 2G; label a is not set/),
       details: { differences: [expect.stringContaining('size'), expect.stringContaining('label a')] },
     })
+  })
+
+  test('more words than 64 KiB are refused: every list would carry them', async () => {
+    await using t = await openCore()
+    const labels = { note: 'x'.repeat(65_536) }
+    await expect(t.volumes.create({ name: 'db', labels })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('65536 is the limit'),
+    })
+  })
+
+  test('one whose data is lost can be forgotten, and until then comes back with its data', async () => {
+    await using t = await openCore()
+    await t.volumes.create({ name: 'db' })
+    const [stored] = [...t.driver.storage]
+    t.driver.storage.clear()
+    await expect(t.volumes.remove('db')).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringContaining('holdfast volume rm db --purge'),
+    })
+    if (stored) t.driver.storage.set(...stored)
+    await using next = await t.restart()
+    await next.recover()
+    expect([next.core.catalog.runningOperations(), next.volumes.list().length]).toEqual([[], 1])
+    next.driver.storage.clear()
+    await next.volumes.remove('db', { purge: true })
+    expect([next.volumes.list(), next.trash.list()]).toEqual([[], []])
   })
 
   test('a second call joins the first; one with other options is turned away at once', async () => {
