@@ -3,8 +3,9 @@
  * there are. Sockets listen before the storage has answered, so that Docker never waits for it.
  */
 
-import { chmodSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
 import path from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { type Logger, pino } from 'pino'
 import { driverModules } from '../drivers/index.ts'
@@ -67,10 +68,10 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   const docker = new DockerApi(config.dockerSocket)
   const rooms = buildServices(core, docker)
   const doors: Door[] = []
-  const tidying = setInterval(() => void tidy(rooms, log), tidyEveryMs).unref()
+  const tidying = new AbortController()
   let stopping: Promise<void> | undefined
   const stop = async (): Promise<void> => {
-    clearInterval(tidying)
+    tidying.abort()
     for (const { socket } of doors) rmSync(socket, { force: true })
     await core.operations.stop(stopWaitMs)
     await Promise.all(doors.map(({ app }) => closeDoor(app)))
@@ -91,6 +92,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
     await stop()
     throw error
   }
+  void tidyRegularly(rooms, log, tidying.signal)
   log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
   return { stop: () => (stopping ??= stop()) }
 }
@@ -150,6 +152,12 @@ async function openDoor(app: FastifyInstance, socket: string, doors: Door[]): Pr
   if (await isListening(socket)) {
     throw new AppError('FAILED_PRECONDITION', `another program answers on ${socket}; stop it, or choose another socket`)
   }
+  if (lstatSync(socket, { throwIfNoEntry: false })?.isSocket() === false) {
+    throw new AppError(
+      'FAILED_PRECONDITION',
+      `${socket} is there and is no socket; move it away, or choose another path`,
+    )
+  }
   rmSync(socket, { force: true })
   await app.listen({ path: socket })
   doors.push({ app, socket })
@@ -161,6 +169,14 @@ async function closeDoor(app: FastifyInstance): Promise<void> {
   const cut = setTimeout(() => app.server.closeAllConnections(), stopWaitMs)
   await app.close()
   clearTimeout(cut)
+}
+
+/** A round begins a minute after the last one has ended: a purge may take long. */
+async function tidyRegularly(rooms: Rooms, log: Logger, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await pause(tidyEveryMs, undefined, { signal, ref: false }).catch(() => undefined)
+    if (!signal.aborted) await tidy(rooms, log)
+  }
 }
 
 async function tidy({ mounts, snapshots, trash }: Rooms, log: Logger): Promise<void> {

@@ -13,7 +13,6 @@ import { dockerdStartedAt } from '../system/process.ts'
 import { isListening } from '../system/socket.ts'
 import { formatSize } from '../units.ts'
 import { type Core, mountsFolder } from './core.ts'
-import { usable } from './drivers.ts'
 import { volumeTrouble } from './views.ts'
 
 interface Patient {
@@ -106,8 +105,9 @@ const checks: Readonly<Record<string, Check>> = {
     const orphans = mounted.filter(({ mountpoint }) => {
       const [name = '', snapshotName] = mountpoint.slice(folder.length).split('@')
       const id = core.catalog.volume(name)?.id ?? ''
-      const snapshot = snapshotName === undefined ? undefined : core.catalog.snapshot(id, snapshotName)
-      return !held.has(`${id}@${snapshot?.id ?? ''}`)
+      if (snapshotName === undefined) return !held.has(`${id}@`)
+      const snapshot = core.catalog.snapshot(id, snapshotName)
+      return !snapshot || !held.has(`${id}@${snapshot.id}`)
     })
     return orphans.map(({ mountpoint }) =>
       warning(
@@ -122,7 +122,7 @@ const checks: Readonly<Record<string, Check>> = {
   storage: async ({ core }) => {
     const ctx = core.operations.plainContext(AbortSignal.timeout(checkDeadlineMs))
     const found = core.drivers.all().map(async ({ driver, state, error: reason }) => {
-      if (state === 'ready') return driver.check(ctx, usable(core.catalog.volumesOfDriver(driver.name)))
+      if (state === 'ready') return driver.check(ctx, core.catalog.volumesOfDriver(driver.name))
       const remedy = 'mend that: the daemon tries again by itself'
       return [
         error(

@@ -152,7 +152,7 @@ function makeDriver(module: DriverModule, config: Config): Driver {
 }
 
 /** Volumes whose record can be read; a damaged one is left as it is. */
-export function usable(volumes: readonly Volume[]): Volume[] {
+function usable(volumes: readonly Volume[]): Volume[] {
   return volumes.filter((volume) => volume.damage === undefined)
 }
 

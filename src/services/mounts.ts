@@ -90,11 +90,15 @@ export class Mounts implements MountService {
         )
       }
       if (this.#hold(volume, bindPrefix + at)) return
-      await mount(mountpoint, at, { options: ['bind'] })
+      if (mountAt(at))
+        throw new AppError('FAILED_PRECONDITION', `something is mounted at ${at}; choose another directory`)
       const mountId = bindPrefix + at
-      await this.#core.catalog.write(
-        putHold({ volumeId: volume.id, snapshotId: null, mountId, count: 1, stale: false, since: now() }),
-      )
+      const hold = { volumeId: volume.id, snapshotId: null, mountId, count: 1, stale: false, since: now() }
+      await this.#core.catalog.write(putHold(hold)) // First, so that umount finds it whatever happens.
+      await mount(mountpoint, at, { options: ['bind'] }).catch(async (error: unknown) => {
+        await this.#core.catalog.write(dropHold(hold))
+        throw error
+      })
     })
   }
 
