@@ -5,15 +5,16 @@
  * magic numbers in ext4's and XFS' super blocks.
  */
 
-import { chmod, chown, mkdir, open, readFile, realpath, rmdir, stat, truncate } from 'node:fs/promises'
+import { chmod, chown, mkdir, open, readFile, realpath, rmdir, stat, statfs, truncate } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Mutex } from 'async-mutex'
 import type { Usage } from '../../src/driver.ts'
-import { AppError, isAppError } from '../../src/errors.ts'
+import { AppError, errno, isAppError } from '../../src/errors.ts'
 import type { Bytes } from '../../src/model.ts'
 import { exec, run, toolError } from '../../src/system/exec.ts'
 import { ignoring } from '../../src/system/files.ts'
-import { isAttached, isMountOf, loopDeviceOf, refreshLoop } from '../../src/system/loop.ts'
+import { isAttached, isMountOf, loopDevicesOf, mountOf, refreshLoop } from '../../src/system/loop.ts'
 import { mount, mountAt, unmount } from '../../src/system/mount.ts'
 import { formatSize } from '../../src/units.ts'
 import type { Attributes, ImageFileSystem } from './options.ts'
@@ -41,8 +42,8 @@ export function ensureImageSize(fs: ImageFileSystem, size: Bytes): void {
 
 /** Makes the new file `image` a file system of `size`. A crash leaves a part of it. */
 export async function makeImage(image: string, fs: ImageFileSystem, size: Bytes, signal: AbortSignal): Promise<void> {
-  const file = await open(image, 'wx', 0o600)
-  await file.truncate(roundUp(size)).finally(() => file.close())
+  await (await open(image, 'wx', 0o600)).close()
+  await setLength(image, roundUp(size))
   const [program, ...args] = makers[fs] as [string, ...string[]]
   await exec(program, [...args, image], { signal })
 }
@@ -53,15 +54,20 @@ function roundUp(size: Bytes): Bytes {
 
 /** Which file system is in an image. @throws CORRUPT when it is none that this driver makes */
 export async function imageFileSystem(image: string): Promise<ImageFileSystem> {
+  const block = await readStart(image)
+  if (block.toString('latin1', 0, 4) === 'XFSB') return 'xfs'
+  if (block.readUInt16LE(1024 + 56) === 0xef53) return 'ext4'
+  throw new AppError('CORRUPT', `${image} holds neither ext4 nor XFS; its first blocks are damaged`)
+}
+
+/** What holds the super block; zeros where the file ends before. */
+async function readStart(image: string): Promise<Buffer> {
   const file = await open(image, 'r')
   try {
-    const { buffer } = await file.read(Buffer.alloc(2048), 0, 2048, 0)
-    if (buffer.toString('latin1', 0, 4) === 'XFSB') return 'xfs'
-    if (buffer.readUInt16LE(1024 + 56) === 0xef53) return 'ext4'
+    return (await file.read(Buffer.alloc(2048), 0, 2048, 0)).buffer
   } finally {
     await file.close()
   }
-  throw new AppError('CORRUPT', `${image} holds neither ext4 nor XFS; its first blocks are damaged`)
 }
 
 /** How an image is mounted: a volume, or a snapshot, which must not be changed by so much as a replay of its log. */
@@ -72,12 +78,12 @@ async function mountOptions(image: string, access: ImageAccess): Promise<string[
   // Copies of an XFS image share its UUID, and XFS refuses to mount the second one.
   const shared = fs === 'xfs' ? ['nouuid'] : []
   if (access === 'volume') return ['loop', 'discard', ...shared]
-  return ['loop', 'ro', fs === 'xfs' ? 'norecovery' : 'noload', ...shared]
+  return ['loop', 'ro', 'nosuid', 'nodev', fs === 'xfs' ? 'norecovery' : 'noload', ...shared]
 }
 
 /**
  * Mounts an image at the directory `target`, which is made; a mount of it there is taken over.
- * @throws FAILED_PRECONDITION when something else is mounted there
+ * @throws FAILED_PRECONDITION when something else is mounted there, ABORTED when another program attaches the image meanwhile
  */
 export async function mountImage(
   image: string,
@@ -87,30 +93,53 @@ export async function mountImage(
 ): Promise<void> {
   await mkdir(target, { recursive: true, mode: 0o711 })
   const place = await realpath(target)
-  const entry = mountAt(place)
-  if (!entry) return mountRetrying(image, place, await mountOptions(image, access), signal)
-  if (!isMountOf(entry, image)) {
-    throw new AppError('FAILED_PRECONDITION', `${entry.source} is mounted at ${target}, not ${image}; unmount it`)
-  }
+  await inTurn(attaching, image, async () => {
+    const entry = mountAt(place)
+    if (!entry) return mountRetrying(image, place, await mountOptions(image, access), signal)
+    if (!(await isMountOf(entry, image))) {
+      throw new AppError('FAILED_PRECONDITION', `${entry.source} is mounted at ${target}, not ${image}; unmount it`)
+    }
+  })
 }
 
 /** A loop device that is just being taken down may vanish under a mount that reuses it: the second time it is gone. */
 async function mountRetrying(image: string, target: string, options: string[], signal?: AbortSignal): Promise<void> {
-  const reused = loopDeviceOf(image) !== undefined
+  const reused = (await loopDevicesOf(image)).length > 0
   try {
-    await mount(image, target, { options }, signal)
+    await mountOnce(image, target, options, signal)
   } catch (error) {
     if (reused && isAppError(error, 'INTERNAL')) {
       await delay(100)
-      return mount(image, target, { options }, signal)
+      return mountOnce(image, target, options, signal)
     }
     await ignoring(rmdir(target), 'ENOTEMPTY', 'EBUSY')
     throw error
   }
 }
 
+/** Two loop devices of one image are two file systems that write over each other: better none. */
+async function mountOnce(image: string, target: string, options: string[], signal?: AbortSignal): Promise<void> {
+  await mount(image, target, { options }, signal)
+  const devices = await loopDevicesOf(image)
+  if (devices.length === 1) return
+  await unmount(target)
+  throw new AppError(
+    'ABORTED',
+    `${image} was attached to ${devices.join(' and ')} at the same time; see that no other program uses it, and try again`,
+  )
+}
+
+/**
+ * Unmounts an image and removes `target`; not mounted is success.
+ * @param image as it was given to `mountImage`; it may be gone
+ * @throws IN_USE
+ */
+export async function unmountImage(image: string, target: string, signal?: AbortSignal): Promise<void> {
+  await inTurn(attaching, image, () => unmountTarget(target, signal))
+}
+
 /** Unmounts and removes `target`; not mounted is success. @throws IN_USE */
-export async function unmountTarget(target: string, signal?: AbortSignal): Promise<void> {
+async function unmountTarget(target: string, signal?: AbortSignal): Promise<void> {
   const place = await ignoring(realpath(target), 'ENOENT')
   if (place === undefined) return
   await unmount(place, signal)
@@ -126,15 +155,15 @@ export async function withImage<T>(image: string, at: string, use: (root: string
   try {
     return await use(at)
   } finally {
-    await unmountPatiently(at)
+    await unmountPatiently(image, at)
   }
 }
 
 /** Something on the host may look into a new mount for a moment. */
-async function unmountPatiently(target: string): Promise<void> {
+async function unmountPatiently(image: string, target: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await unmountTarget(target)
+      return await unmountImage(image, target)
     } catch (error) {
       if (attempt === 5 || !isAppError(error, 'IN_USE')) throw error
       await delay(50 * attempt)
@@ -143,35 +172,105 @@ async function unmountPatiently(target: string): Promise<void> {
 }
 
 /**
- * Makes the image and its file system at least `size`, online when it is mounted; interrupted, the same call finishes it.
- * Nobody else may mount the image meanwhile (`alone`).
+ * Makes the image and its file system at least `size`, online when it is mounted; interrupted, the same call finishes it, and
+ * one for less takes it back. The programs that do it are never killed in the middle: an abort is too late for them.
+ * Failed, it leaves the image as it was. Nobody else may mount the image meanwhile (`alone`).
  * @param at where it may mount the image itself
  * @throws PERMISSION_DENIED when it is mounted, has ext4, and this process lacks CAP_SYS_RESOURCE
+ * @throws NOT_SUPPORTED when this file system cannot grow that far, INVALID_ARGUMENT when the storage cannot hold such a file
  */
 export async function growImage(image: string, size: Bytes, at: string, signal: AbortSignal): Promise<void> {
   const fs = await imageFileSystem(image)
   const mounted = await isAttached(image)
   if (fs === 'ext4' && mounted) await ensureMayGrow()
-  if ((await stat(image)).size < roundUp(size)) await truncate(image, roundUp(size))
-  if (fs === 'ext4' && !mounted) return growUnmounted(image, signal)
-  await withImage(image, at, async (root) => {
-    await refreshLoop(image, signal)
-    if (fs === 'xfs') await exec('xfs_growfs', ['-d', root], { signal, timeoutMs: growMs })
-    else await exec('resize2fs', [loopDeviceOf(image) ?? image], { signal, timeoutMs: growMs })
+  signal.throwIfAborted()
+  const [before, after] = [await imageSize(image, at), roundUp(size)]
+  const { size: length } = await stat(image)
+  // Longer than its file system is what an interrupted call for more has left.
+  if (length < after || (!mounted && before < after)) await setLength(image, after)
+  if (fs === 'ext4' && !mounted) return growUnmounted(image, before, at)
+  await withImage(image, at, (root) => growMounted(image, fs, root, before))
+}
+
+async function growUnmounted(image: string, before: Bytes, at: string): Promise<void> {
+  try {
+    // resize2fs insists on a check. Exit code 1: it has corrected something.
+    const check = await run('e2fsck', ['-f', '-p', image], { supervised: true })
+    if ((check.exitCode ?? 8) > 1) throw toolError('e2fsck', check)
+    await exec('resize2fs', [image], { supervised: true })
+  } catch (error) {
+    if ((await imageSize(image, at)) <= before) await truncate(image, before)
+    throw growError(image, error)
+  }
+}
+
+async function growMounted(image: string, fs: ImageFileSystem, root: string, before: Bytes): Promise<void> {
+  const { blocks } = await statfs(root)
+  try {
+    await refreshLoop(image)
+    if (fs === 'xfs') await exec('xfs_growfs', ['-d', root], { supervised: true })
+    else await exec('resize2fs', [(await mountOf(image))?.source ?? image], { supervised: true })
+  } catch (error) {
+    if ((await statfs(root)).blocks === blocks) {
+      await truncate(image, before)
+      await refreshLoop(image)
+    }
+    throw growError(image, error)
+  }
+}
+
+function growError(image: string, error: unknown): unknown {
+  if (!(error instanceof AppError) || !/too large|too big|too many block group|File too large/i.test(error.message)) {
+    return error
+  }
+  return new AppError(
+    'NOT_SUPPORTED',
+    `the file system in ${image} cannot grow that far (${error.message}); choose less, or create a volume of that size ` +
+      'and copy the data',
+  )
+}
+
+/** @throws INVALID_ARGUMENT when the storage cannot hold such a file */
+async function setLength(image: string, length: Bytes): Promise<void> {
+  await truncate(image, length).catch((error: unknown) => {
+    if (errno(error) !== 'EFBIG' && errno(error) !== 'EINVAL') throw error
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `the file system that holds ${dirname(image)} cannot hold an image of ${formatSize(length)}; choose less, or keep ` +
+        'volumes on XFS or btrfs, whose files can be larger',
+    )
   })
 }
 
-const growMs = 600_000
+/**
+ * How large the file system in an image is; of one that is mounted, how long its file is, for the super block in there may be old.
+ * @param at where it may mount the image, to have its log replayed: growing may be the last thing in there
+ * @throws CORRUPT
+ */
+export async function imageSize(image: string, at: string): Promise<Bytes> {
+  const { size: length } = await stat(image)
+  if (await isAttached(image)) return length
+  if ((await sizeInSuperBlock(image)) === length) return length
+  await withImage(image, at, async () => undefined)
+  return Math.min(length, await sizeInSuperBlock(image))
+}
+
+async function sizeInSuperBlock(image: string): Promise<Bytes> {
+  const block = await readStart(image)
+  return roundUp((await imageFileSystem(image)) === 'xfs' ? xfsSize(block) : ext4Size(block))
+}
+
+function xfsSize(block: Buffer): Bytes {
+  return block.readUInt32BE(4) * Number(block.readBigUInt64BE(8))
+}
+
+function ext4Size(block: Buffer): Bytes {
+  const blocks = block.readUInt32LE(1024 + 0x150) * 2 ** 32 + block.readUInt32LE(1024 + 4)
+  return blocks * 1024 * 2 ** block.readUInt32LE(1024 + 24)
+}
 
 /** Number of the capability in capability(7). */
 const sysResource = 24n
-
-async function growUnmounted(image: string, signal: AbortSignal): Promise<void> {
-  // resize2fs insists on a check. Exit code 1: it has corrected something.
-  const check = await run('e2fsck', ['-f', '-p', image], { signal, timeoutMs: growMs })
-  if ((check.exitCode ?? 8) > 1) throw toolError('e2fsck', check)
-  await exec('resize2fs', [image], { signal, timeoutMs: growMs })
-}
 
 /** @throws PERMISSION_DENIED when the kernel would refuse to grow a mounted ext4 */
 async function ensureMayGrow(): Promise<void> {
@@ -185,16 +284,29 @@ async function ensureMayGrow(): Promise<void> {
   )
 }
 
-const guards = new Map<string, Mutex>()
+/** One for each image that something is done to. */
+type Turns = Map<string, Mutex>
 
-/** Keeps a mount of an image and an offline change of it apart; waits for its turn. */
+const changing: Turns = new Map()
+
+/**
+ * `mount -o loop` looks for the image's loop device and, when there is none, makes one: two of them at once make two. So every
+ * mount and unmount of an image has its turn, the driver's own short ones included. Taken inside of `alone`, never around it.
+ */
+const attaching: Turns = new Map()
+
+/** Keeps the mount of a volume that is an image and an offline change of it apart; waits for its turn. */
 export async function alone<T>(image: string, use: () => Promise<T>): Promise<T> {
-  const guard = guards.get(image) ?? new Mutex()
-  guards.set(image, guard)
+  return inTurn(changing, image, use)
+}
+
+async function inTurn<T>(turns: Turns, image: string, use: () => Promise<T>): Promise<T> {
+  const turn = turns.get(image) ?? new Mutex()
+  turns.set(image, turn)
   try {
-    return await guard.runExclusive(use)
+    return await turn.runExclusive(use)
   } finally {
-    if (!guard.isLocked()) guards.delete(image)
+    if (!turn.isLocked()) turns.delete(image)
   }
 }
 

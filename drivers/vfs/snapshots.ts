@@ -14,8 +14,17 @@ import { copyFrozen } from '../../src/system/freeze.ts'
 import { isAttached } from '../../src/system/loop.ts'
 import { locate, mountAt, mountReadOnly, remountReadOnly, usesOf } from '../../src/system/mount.ts'
 import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
-import { imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
-import { dataOf, ensureFree, findSnapshot, imageOf, ownerOf, snapshotFolder, volumeFolder } from './layout.ts'
+import { imageUsage, mountImage, unmountImage, withImage } from './images.ts'
+import {
+  dataOf,
+  ensureFree,
+  findSnapshot,
+  imageOf,
+  type Layout,
+  ownerOf,
+  snapshotFolder,
+  volumeFolder,
+} from './layout.ts'
 import { type Kind, stateOf } from './options.ts'
 import { kindIn } from './places.ts'
 import type { Storage } from './storage.ts'
@@ -123,6 +132,12 @@ async function mountTree(data: string, target: string, signal: AbortSignal): Pro
 }
 
 /** As `SnapshotCapability.unmount`. */
-export async function unmountSnapshot(ctx: DriverContext, target: string): Promise<void> {
-  await unmountTarget(target, ctx.signal)
+export async function unmountSnapshot(
+  layout: Layout,
+  ctx: DriverContext,
+  volume: Volume,
+  snapshot: Snapshot,
+  target: string,
+): Promise<void> {
+  await unmountImage(`${layout.volumes}/${volume.name}/snapshots/${snapshot.name}/image`, target, ctx.signal)
 }

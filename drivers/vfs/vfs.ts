@@ -127,7 +127,7 @@ function createDriver(given: Settings): Driver {
     // Docker asks before the driver has started, too.
     mountpoint: (volume, target) => mountpointOf(opened?.storage.layout ?? layoutOf(given.path), volume, target),
     mount: (ctx, volume, target) => mountVolume(layout(), ctx, volume, target),
-    unmount: (ctx, volume, target) => unmountVolume(ctx, volume, target),
+    unmount: (ctx, volume, target) => unmountVolume(layout(), ctx, volume, target),
     usage: (ctx, volume, exact) => usageOf(layout(), ctx, volume, exact),
     trash: {
       discard: (_ctx, volume) => discardVolume(layout(), now().adoptions, volume),
@@ -139,7 +139,7 @@ function createDriver(given: Settings): Driver {
       delete: (ctx, volume, snapshot) => deleteSnapshot(storage(), ctx, volume, snapshot),
       mountpoint: (_volume, _snapshot, target) => target,
       mount: (ctx, volume, snapshot, target) => mountSnapshot(storage(), ctx, volume, snapshot, target),
-      unmount: (ctx, _volume, _snapshot, target) => unmountSnapshot(ctx, target),
+      unmount: (ctx, volume, snapshot, target) => unmountSnapshot(layout(), ctx, volume, snapshot, target),
     },
     clone: { create: (ctx, spec, source, snapshot) => createClone(storage(), ctx, spec, source, snapshot) },
     revert: { revert: (ctx, volume, snapshot) => revertVolume(storage(), now().cleaner, ctx, volume, snapshot) },

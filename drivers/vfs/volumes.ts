@@ -1,5 +1,6 @@
 /** Volumes: creating, deleting, mounting, measuring, resizing. What they are kept in is places.ts' and images.ts' business. */
 
+import { randomUUID } from 'node:crypto'
 import { realpath } from 'node:fs/promises'
 import type { DriverContext, Usage } from '../../src/driver.ts'
 import { AppError, fromErrno } from '../../src/errors.ts'
@@ -10,7 +11,16 @@ import { isAttached, mountOf } from '../../src/system/loop.ts'
 import { formatSize } from '../../src/units.ts'
 import { type Adoptions, adoptable } from './adoptions.ts'
 import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
-import { alone, applyAttributes, growImage, imageUsage, mountImage, unmountTarget, withImage } from './images.ts'
+import {
+  alone,
+  applyAttributes,
+  growImage,
+  imageSize,
+  imageUsage,
+  mountImage,
+  unmountImage,
+  withImage,
+} from './images.ts'
 import { dataOf, ensureFree, findVolume, imageOf, type Layout, ownerOf, volumeFolder } from './layout.ts'
 import { parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
 import { inPlace, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
@@ -105,7 +115,7 @@ export async function detached<T>(volume: Volume, folder: string, use: () => Pro
   const image = `${folder}/image`
   return alone(image, async () => {
     if (!(await isAttached(image))) return use()
-    const where = mountOf(image)?.mountpoint ?? 'another mount namespace'
+    const where = (await mountOf(image))?.mountpoint ?? 'another mount namespace'
     throw new AppError('IN_USE', `volume ${volume.name} is still mounted at ${where}; stop what uses it`)
   })
 }
@@ -146,8 +156,9 @@ async function ensureAdopted(volume: Volume, directory: string): Promise<void> {
 }
 
 /** As `Driver.unmount`. */
-export async function unmountVolume(ctx: DriverContext, volume: Volume, target: string): Promise<void> {
-  if (stateOf(volume).kind === 'image') await unmountTarget(target, ctx.signal)
+export async function unmountVolume(layout: Layout, ctx: DriverContext, volume: Volume, target: string): Promise<void> {
+  if (stateOf(volume).kind !== 'image') return
+  await unmountImage(`${layout.volumes}/${volume.name}/image`, target, ctx.signal)
 }
 
 /** Where a volume's files are when it is not an image. @throws NOT_FOUND */
@@ -202,15 +213,18 @@ export async function resizeVolume(
 }
 
 async function resizeImage(layout: Layout, ctx: DriverContext, volume: Volume, image: string, size: Bytes) {
-  const { size: current } = await imageUsage(image)
-  if (size < (current ?? 0)) {
-    throw new AppError(
-      'NOT_SUPPORTED',
-      `volume ${volume.name} is an image of ${formatSize(current ?? 0)}, which can grow but not shrink; ` +
-        'create a smaller volume and copy the data',
-    )
-  }
-  await alone(image, () => growImage(image, size, scratchOf(layout, volume), ctx.signal))
+  await alone(image, async () => {
+    const scratch = scratchOf(layout, volume)
+    const current = await imageSize(image, scratch)
+    if (size < current) {
+      throw new AppError(
+        'NOT_SUPPORTED',
+        `volume ${volume.name} is an image of ${formatSize(current)}, which can grow but not shrink; ` +
+          'create a smaller volume and copy the data',
+      )
+    }
+    await growImage(image, size, scratch, ctx.signal)
+  })
 }
 
 /** As `TrimCapability.trim`: only an image holds blocks that its file system has freed. */
@@ -224,7 +238,7 @@ export async function trimVolume(layout: Layout, ctx: DriverContext, volume: Vol
   return Math.max(0, before - ((await imageUsage(image)).used ?? 0))
 }
 
-/** A directory in tmp to mount the volume's image at for a moment. */
+/** A directory in tmp, this call's own, to mount the volume's image at for a moment. */
 function scratchOf(layout: Layout, volume: Volume): string {
-  return `${draftOf(layout, volume.id)}.live`
+  return `${draftOf(layout, volume.id)}.live-${randomUUID()}`
 }

@@ -1,13 +1,13 @@
 /** What the vfs driver promises beyond every driver's laws: planted symlinks, leftovers of a crash, adoption, full storage. */
 
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, statfs, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Driver } from '../../src/driver.ts'
 import type { DriverState, Snapshot, Volume } from '../../src/model.ts'
 import { copyTree } from '../../src/system/copy-tree.ts'
-import { isAttached } from '../../src/system/loop.ts'
+import { isAttached, loopDevicesOf } from '../../src/system/loop.ts'
 import { readMounts } from '../../src/system/mount.ts'
 import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
 import { startSwapper } from './driver-processes.ts'
@@ -496,6 +496,114 @@ describe('images', () => {
     await driver.trim?.trim(context(), volume)
     expect(await used()).toBeLessThan(32 * MiB)
     await driver.unmount(context(), volume, target)
+  })
+
+  test('have one loop device, however many mount and copy them at once', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 32 * MiB })
+    const image = join(folderOf(bed, 'v'), 'image')
+    const over = new AbortController()
+    let most = 0
+    const watch = async () => {
+      while (!over.signal.aborted) most = Math.max(most, (await loopDevicesOf(image)).length)
+    }
+    const watching = watch()
+    const use = async (round: number) => {
+      const targets = [targetIn(bed), targetIn(bed)]
+      await Promise.all([
+        ...targets.map((target) => driver.mount(context(), volume, target)),
+        round % 5 === 0 ? driver.trim?.trim(context(), volume) : snap(volume, `s${round}`),
+      ])
+      expect(await loopDevicesOf(image)).toHaveLength(1)
+      await Promise.all(targets.map((target) => driver.unmount(context(), volume, target)))
+    }
+    try {
+      for (let round = 0; round < 60; round++) await use(round)
+    } finally {
+      over.abort()
+      await watching
+    }
+    expect(most).toBe(1)
+    expect(await bed.leftovers()).toEqual([])
+  })
+
+  test('are recognised when they were mounted by another path', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 32 * MiB })
+    const [alias, target] = [join(bed.directory, 'alias'), targetIn(bed)]
+    await mkdir(alias)
+    await mkdir(target, { recursive: true })
+    await sh('mount', '--bind', join(bed.directory, 'vfs'), alias)
+    await sh('mount', '-o', 'loop', join(alias, 'volumes', 'v', 'image'), target)
+    await expect(remove(volume)).rejects.toMatchObject({ code: 'IN_USE' })
+    await driver.mount(context(), volume, target)
+    expect(readMounts().filter((entry) => entry.mountpoint === target)).toHaveLength(1)
+    await snap(volume, 's')
+    expect(await loopDevicesOf(join(folderOf(bed, 'v'), 'image'))).toHaveLength(1)
+    await driver.unmount(context(), volume, target)
+    await remove(volume)
+  })
+
+  test('that cannot grow that far stay as they are, and can grow less far', async () => {
+    await open(onXfs)
+    const volume = await create('v', { size: 64 * MiB })
+    await expect(driver.resize?.resize(context(), volume, 2 ** 40)).rejects.toMatchObject({ code: 'NOT_SUPPORTED' })
+    expect((await driver.usage(context(), volume, false)).size).toBe(64 * MiB)
+    await driver.resize?.resize(context(), volume, 128 * MiB)
+    expect((await driver.usage(context(), volume, false)).size).toBe(128 * MiB)
+  })
+
+  test('that a crash has left too long can grow less far', async () => {
+    await open(onXfs)
+    for (const [name, size, fs] of [
+      ['e', 64 * MiB, 'ext4'],
+      ['x', 320 * MiB, 'xfs'],
+    ] as const) {
+      const volume = await create(name, { size, options: { fs } })
+      await sh('truncate', '-s', '1T', join(folderOf(bed, name), 'image'))
+      await driver.resize?.resize(context(), volume, size * 2)
+      expect((await driver.usage(context(), volume, false)).size).toBe(size * 2)
+      const target = targetIn(bed)
+      await driver.mount(context(), volume, target)
+      const { blocks, bsize } = await statfs(target)
+      expect(blocks * bsize).toBeGreaterThan(size * 1.5)
+      await driver.unmount(context(), volume, target)
+    }
+  })
+
+  test('are never left half-grown when that is cancelled at any moment', async () => {
+    await open(onHost)
+    const volume = await create('v', { size: 64 * MiB })
+    const image = join(folderOf(bed, 'v'), 'image')
+    for (let round = 0; round < 12; round++) {
+      const size = (1 + round) * 2 ** 30
+      await driver.resize
+        ?.resize(context(AbortSignal.timeout(1 + round * 10)), volume, size)
+        .catch((error: unknown) => {
+          expect(error).toMatchObject({ name: 'TimeoutError' })
+        })
+      await sh('e2fsck', '-f', '-n', image)
+      const { blocks, bsize } = await mountedSize(volume)
+      expect(blocks * bsize).toBeGreaterThan((await stat(image)).size * 0.8)
+    }
+  })
+
+  async function mountedSize(volume: Volume) {
+    const target = targetIn(bed)
+    await driver.mount(context(), volume, target)
+    const size = await statfs(target)
+    await driver.unmount(context(), volume, target)
+    return size
+  }
+
+  test('larger than a file can be are refused', async () => {
+    await open(onHost)
+    const huge = { code: 'INVALID_ARGUMENT', message: expect.stringContaining('cannot hold an image of 100T') }
+    await expect(create('huge', { size: 100 * 2 ** 40 })).rejects.toMatchObject(huge)
+    const volume = await create('v', { size: 64 * MiB })
+    await expect(driver.resize?.resize(context(), volume, 100 * 2 ** 40)).rejects.toMatchObject(huge)
+    expect((await driver.usage(context(), volume, false)).size).toBe(64 * MiB)
+    expect(await bed.leftovers()).toEqual([])
   })
 
   test('do not hide what else is mounted at their target', async () => {
