@@ -18,10 +18,13 @@ import { inPlace, kindIn, makePlace, type Plan, planVolume, syncPlace } from './
 import { limitByGroup } from './quota.ts'
 import { stateIn } from './standing.ts'
 import type { Storage } from './storage.ts'
+import { ensureNoneInside } from './subvolumes.ts'
 import { detached, plannedState } from './volumes.ts'
 
 /** A finished copy that a clone or a revert begins with. */
 interface Source {
+  /** `VOLUME@SNAPSHOT`. */
+  readonly name: string
   readonly folder: string
   readonly kind: Kind
 }
@@ -29,7 +32,7 @@ interface Source {
 async function sourceOf(storage: Storage, volume: Volume, snapshot: Snapshot): Promise<Source> {
   const folder = await snapshotFolder(storage.layout, volume, snapshot)
   const kind = await kindIn(folder)
-  if (kind) return { folder, kind }
+  if (kind) return { name: `${volume.name}@${snapshot.name}`, folder, kind }
   throw new AppError('NOT_FOUND', `snapshot ${volume.name}@${snapshot.name} has lost its data in ${folder}`)
 }
 
@@ -95,7 +98,7 @@ async function copyInto(
     return
   }
   await makePlace(storage, draft, plan, ctx.signal)
-  await inPlace(draft, plan.kind, (root) => copyTree(from, root, ctx.signal))
+  await inPlace(draft, plan.kind, (root) => copyTree(from, root, `snapshot ${source.name}`, ctx.signal))
 }
 
 async function copyImage(ctx: DriverContext, source: Source, draft: string, size: Bytes): Promise<void> {
@@ -129,6 +132,9 @@ export async function revertVolume(
   const [current, next, previous] = [`${folder}/${part}`, `${folder}/next~${snapshot.id}`, `${folder}/previous`]
   const begun = (await lstatOrNothing(next)) && !(await lstatOrNothing(current))
   if (!begun) {
+    if (state.kind === 'subvolume' && (await lstatOrNothing(current))) {
+      await ensureNoneInside(current, volume, 'the revert would remove', ctx.signal)
+    }
     await removeUnfinished(cleaner, folder)
     await buildNext(storage, ctx, volume, snapshot, part, next)
   }

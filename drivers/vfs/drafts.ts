@@ -18,6 +18,7 @@ import {
 import { thaw } from '../../src/system/freeze.ts'
 import { isWithin, readMounts, unmount } from '../../src/system/mount.ts'
 import { type Layout, subvolumeInode } from './layout.ts'
+import { makeSubvolumesWritable } from './subvolumes.ts'
 
 /** The draft of a volume or a snapshot. */
 export function draftOf(layout: Layout, id: string): string {
@@ -110,11 +111,13 @@ async function removeSnapshots(snapshots: string, signal?: AbortSignal): Promise
   await removeEntry(snapshots)
 }
 
-/** Removes a file, a symlink, an empty directory or a subvolume. @returns false for a directory with content */
+/** Removes a file, a symlink, an empty directory or a subvolume. @returns false for what removeTree has to remove */
 async function removeContent(path: string, signal?: AbortSignal): Promise<boolean> {
   if (await removeEntry(path)) return true
   const stats = await lstat(path)
   if (stats.ino !== subvolumeInode) return false
   const result = await run('btrfs', ['subvolume', 'delete', path], { signal })
-  return result.exitCode === 0 // Subvolumes made inside it are removed with the tree.
+  if (result.exitCode === 0) return true
+  await makeSubvolumesWritable(path, signal)
+  return false
 }

@@ -91,7 +91,7 @@ export async function mountImage(
   access: ImageAccess,
   signal?: AbortSignal,
 ): Promise<void> {
-  await mkdir(target, { recursive: true, mode: 0o711 })
+  await mkdir(target, { recursive: true, mode: 0o700 })
   const place = await realpath(target)
   await inTurn(attaching, image, async () => {
     const entry = mountAt(place)

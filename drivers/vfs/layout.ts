@@ -8,6 +8,10 @@
  *     trash/NAME~ID/              a discarded volume
  *     tmp/ID/                     a draft: whatever is being made or removed; nothing in it is anybody's
  *
+ * `path` itself, volumes, trash and tmp are made for root alone: a set-uid file that a container has put into its volume must not
+ * be run by whoever has an account on the host. Docker mounts as root and needs no more; where it remaps user namespaces, root in
+ * a container is none on the host, and the administrator has to `chmod 0711` path and volumes, which stay so.
+ *
  * Volumes and snapshots are complete or absent: they are built in tmp and renamed into place.
  */
 

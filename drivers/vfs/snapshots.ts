@@ -28,6 +28,7 @@ import {
 import { type Kind, stateOf } from './options.ts'
 import { kindIn } from './places.ts'
 import type { Storage } from './storage.ts'
+import { ensureNoneInside } from './subvolumes.ts'
 import { treeOf } from './volumes.ts'
 
 /** How long the writers of a mounted image may be kept waiting: a reflink takes milliseconds, a full copy what it takes. */
@@ -68,12 +69,13 @@ type Taker = (storage: Storage, ctx: DriverContext, volume: Volume, spec: Snapsh
 const takers: Readonly<Record<Kind, Taker>> = {
   subvolume: async (storage, ctx, volume, _spec, draft) => {
     const data = await treeOf(storage.layout, volume)
+    await ensureNoneInside(data, volume, 'a snapshot leaves out', ctx.signal)
     await exec('btrfs', ['subvolume', 'snapshot', '-r', data, `${draft}/data`], { signal: ctx.signal })
   },
   directory: async (storage, ctx, volume, _spec, draft) => {
     const data = await treeOf(storage.layout, volume)
     await mkdir(`${draft}/data`)
-    await copyTree(data, `${draft}/data`, ctx.signal)
+    await copyTree(data, `${draft}/data`, `volume ${volume.name}`, ctx.signal)
     await syncFileSystem(`${draft}/data`, ctx.signal)
   },
   image: async (storage, ctx, volume, spec, draft) => {
@@ -120,7 +122,7 @@ export async function mountSnapshot(
 }
 
 async function mountTree(data: string, target: string, signal: AbortSignal): Promise<void> {
-  await mkdir(target, { recursive: true, mode: 0o711 })
+  await mkdir(target, { recursive: true, mode: 0o700 })
   const place = await realpath(target)
   const entry = mountAt(place)
   if (!entry) return mountReadOnly(data, place, signal)

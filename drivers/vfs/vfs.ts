@@ -68,7 +68,7 @@ async function open(given: Settings, ctx: DriverContext, known: readonly Volume[
   const layout = layoutOf(await makeBase(given.path))
   const lock = await lockPath(layout.base, "the vfs driver's storage")
   try {
-    await ensureDirectory(layout.volumes, 0o711) // With user namespaces containers reach their volume through it.
+    await ensureDirectory(layout.volumes, 0o700)
     await ensureDirectory(layout.trash, 0o700)
     await ensureDirectory(layout.tmp, 0o700)
     const cleaner = await startCleaner(layout, ctx.log)
@@ -91,7 +91,7 @@ async function ensureMounted(path: string): Promise<void> {
 /** @returns the directory, symlinks that lead to it resolved */
 async function makeBase(path: string): Promise<string> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o711 })
+    await mkdir(path, { recursive: true, mode: 0o700 })
     return await realpath(path)
   } catch (error) {
     throw fromErrno(error, `open the vfs driver's storage ${path}`)

@@ -39,21 +39,30 @@ const attempts = 3
  * Copies the content and the attributes of the directory `source` to the existing directory `copy`. Both may lie anywhere, no
  * part of their paths may be in a container's hands. Files deleted meanwhile are left out.
  * A failure, an abort or a crash leaves a part of the copy: build it aside.
+ * @param subject what is copied, for messages: `volume db`
  * @throws ABORTED when files keep being replaced while they are copied, NO_SPACE, the signal's reason
  */
-export async function copyTree(source: string, copy: string, signal?: AbortSignal): Promise<void> {
+export async function copyTree(source: string, copy: string, subject: string, signal?: AbortSignal): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     const result = await runCopy([...sandbox, '--ro-bind', source, '/source', '--bind', copy, '/copy'], signal)
     if (result.exitCode === 0 || onlyVanished(result)) return
-    if (!onlyRaces(result)) throw toolError('cp', result)
+    if (!onlyRaces(result)) throw copyError(subject, result)
     if (attempt === attempts) {
       throw new AppError(
         'ABORTED',
-        `files in ${source} are replaced faster than they can be copied; pause their writers`,
+        `files in ${subject} are replaced faster than they can be copied; pause their writers`,
       )
     }
     await exec('find', [copy, '-mindepth', '1', '-delete'], { signal, timeoutMs: 0 })
   }
+}
+
+/** cp's own words, with names as they are in the volume: the sandbox's paths mean nothing outside. */
+function copyError(subject: string, result: ExecResult): AppError {
+  const text = result.stderr.replaceAll(/^cp: /gm, '').replaceAll(/'\/source([^'\n]*)' (?:to|->) '\/copy\1'/g, "'$1'")
+  const stderr = text.replaceAll(/'\/(?:source|copy)(?=['/])/g, "'").replaceAll("''", "'/'")
+  const { code, message, details } = toolError('cp', { ...result, stderr })
+  return new AppError(code, `cannot copy ${subject}: ${message}`, { details })
 }
 
 /**

@@ -212,17 +212,20 @@ export async function mount(source: string, target: string, how: MountOptions, s
   await exec('mount', ['-o', how.options.join(','), '--', source, target], { ...deadline, signal })
 }
 
+/** Of what is only to be looked at: nothing in it is a program with another's rights, or a device. */
+const readOnly = ['ro', 'nosuid', 'nodev']
+
 /**
  * Shows `source` read-only at the existing directory `target`. A crash in the middle may leave the mount writable: whoever
  * takes over a mount in place sees to `ro` with `remountReadOnly`.
  */
 export async function mountReadOnly(source: string, target: string, signal?: AbortSignal): Promise<void> {
-  await mount(source, target, { options: ['bind', 'ro'] }, signal)
+  await mount(source, target, { options: ['bind', ...readOnly] }, signal)
 }
 
 /** Makes the bind mount at `target` read-only; it is success when it is. */
 export async function remountReadOnly(target: string, signal?: AbortSignal): Promise<void> {
-  await exec('mount', ['-o', 'remount,bind,ro', '--', target], { ...deadline, signal })
+  await exec('mount', ['-o', ['remount', 'bind', ...readOnly].join(','), '--', target], { ...deadline, signal })
 }
 
 /**

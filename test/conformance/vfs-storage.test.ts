@@ -157,7 +157,7 @@ test('a copy is cancelled at any moment, at once, and leaves no process', async 
     await mkdir(copy)
     const timer = setTimeout(() => controller.abort(reason), round / 4)
     const begun = performance.now()
-    await expect(copyTree('/usr', copy, controller.signal)).rejects.toBe(reason)
+    await expect(copyTree('/usr', copy, 'usr', controller.signal)).rejects.toBe(reason)
     clearTimeout(timer)
     expect(performance.now() - begun).toBeLessThan(5_000)
   }
@@ -427,6 +427,83 @@ describe('an adopted directory', () => {
   })
 })
 
+describe('subvolumes that a container makes in its volume', () => {
+  const btrfs = (...args: string[]) => sh('btrfs', ...args)
+
+  async function createWithNested(name: string): Promise<Volume> {
+    const volume = await create(name)
+    const outer = join(data(volume), 'outer')
+    await btrfs('subvolume', 'create', outer)
+    await btrfs('subvolume', 'create', join(outer, 'inner'))
+    await writeFile(join(outer, 'inner', 'file'), 'x')
+    await mkdir(join(outer, 'deep'))
+    await btrfs('subvolume', 'snapshot', '-r', join(outer, 'inner'), join(outer, 'deep', 'past'))
+    await btrfs('property', 'set', '-ts', outer, 'ro', 'true')
+    return volume
+  }
+
+  test('are neither left out of a snapshot nor removed by a revert', async () => {
+    await open(onBtrfs)
+    const volume = await create('v')
+    const snapshot = await snap(volume, 's')
+    await btrfs('subvolume', 'create', join(data(volume), 'outer'))
+    await writeFile(join(data(volume), 'outer', 'file'), 'precious')
+    const refused = { code: 'FAILED_PRECONDITION', message: expect.stringContaining('(outer)') }
+    await expect(snap(volume, 't')).rejects.toMatchObject(refused)
+    await expect(driver.revert?.revert(context(), volume, snapshot)).rejects.toMatchObject(refused)
+    expect(await readFile(join(data(volume), 'outer', 'file'), 'utf8')).toBe('precious')
+    expect(await bed.leftovers()).toEqual([])
+  })
+
+  test('are removed with it, read-only ones too, from the trash as well', async () => {
+    await open(onBtrfs)
+    await remove(await createWithNested('v'))
+    const trashed = await createWithNested('w')
+    const state = (await driver.trash?.discard(context(), trashed)) as DriverState
+    await remove({ ...trashed, state })
+    expect(await readdir(join(bed.directory, 'vfs', 'trash'))).toEqual([])
+    expect(await bed.leftovers()).toEqual([])
+    expect(await btrfs('subvolume', 'list', bed.directory)).toBe('')
+  })
+
+  test('are removed with what a crash has left', async () => {
+    await open(onBtrfs)
+    const volume = await createWithNested('v')
+    await rename(folderOf(bed, 'v'), join(bed.directory, 'vfs', 'tmp', volume.id))
+    await restart()
+    await expect.poll(() => bed.leftovers(), { timeout: 5_000 }).toEqual([])
+  })
+
+  test('do not lead the removal to others by a symlink', async () => {
+    await open(onBtrfs)
+    const volume = await createWithNested('v')
+    const other = join(bed.directory, 'other')
+    await btrfs('subvolume', 'snapshot', '-r', data(volume), other)
+    await symlink(other, join(data(volume), 'link'))
+    await remove(volume)
+    expect(await btrfs('property', 'get', '-ts', other)).toContain('ro=true')
+  })
+})
+
+test('nobody but root reaches what is in a volume, and no program in a snapshot takes rights', async () => {
+  await open(onHost)
+  for (const path of ['', 'volumes', 'trash', 'tmp']) {
+    expect((await stat(join(bed.directory, 'vfs', path))).mode & 0o777).toBe(0o700)
+  }
+  for (const [name, given] of [
+    ['d', {}],
+    ['i', { size: 32 * MiB }],
+  ] as const) {
+    const volume = await create(name, given)
+    const snapshot = await snap(volume, 's')
+    const target = targetIn(bed)
+    await driver.snapshots?.mount(context(), volume, snapshot, target)
+    const entry = readMounts().find(({ mountpoint }) => mountpoint === target)
+    expect(entry?.options).toEqual(expect.arrayContaining(['ro', 'nosuid', 'nodev']))
+    await driver.snapshots?.unmount(context(), volume, snapshot, target)
+  }
+})
+
 describe('a full storage', () => {
   const small = () => onFileSystem(['mkfs.ext4', '-q', '-F', '-m', '0'], 64 * MiB)
 
@@ -435,7 +512,12 @@ describe('a full storage', () => {
     const volume = await create('v')
     const snapshot = await snap(volume, 'empty')
     await sh('dd', 'if=/dev/urandom', `of=${join(data(volume), 'fill')}`, 'bs=1M', 'count=36')
-    await expect(snap(volume, 's')).rejects.toMatchObject({ code: 'NO_SPACE' })
+    await expect(snap(volume, 's')).rejects.toMatchObject({
+      code: 'NO_SPACE',
+      message: expect.stringMatching(
+        /^cannot copy volume v: cp: error (copying|writing) '\/fill': No space left on device$/,
+      ),
+    })
     expect(await bed.leftovers()).toEqual([])
     expect((await readdir(join(folderOf(bed, 'v'), 'snapshots'))).sort()).toEqual(['empty'])
     await driver.snapshots?.delete(context(), volume, snapshot)
