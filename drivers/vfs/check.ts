@@ -1,4 +1,4 @@
-/** What is wrong with the storage, and what it is, in words. Reads names and ids only; one damaged folder is one finding. */
+/** What is wrong with the storage, and what it is, in words. Reads names, ids and lengths only; one damaged folder is one finding. */
 
 import { statfs } from 'node:fs/promises'
 import type { DriverDescription } from '../../src/driver.ts'
@@ -10,26 +10,46 @@ import type { VfsState } from './options.ts'
 import { hasLoop, kindIn, limitOf } from './places.ts'
 import type { Storage } from './storage.ts'
 
-/** Less than this is worth a warning, as a share of the storage and in bytes. */
+/** Less than this share of the storage is worth a warning; less than these bytes as well, on a storage of `largeBytes`. */
 const littleShare = 0.1
 const littleBytes = 2 ** 30
+const largeBytes = 10 * 2 ** 30
+
+/** Something on the storage that is not at the place of a known volume. */
+interface Stray {
+  readonly path: string
+  /** The id that it carries, when it is a folder of ours. */
+  readonly id: string | undefined
+}
 
 /** As `Driver.check`. O(volumes). */
 export async function checkStorage(storage: Storage, known: readonly Volume[]): Promise<Finding[]> {
-  const { layout } = storage
   const folders = new Map(known.map((volume) => [folderOf(storage, volume), volume]))
-  const findings = await checkRoom(layout.base)
-  for (const [folder, volume] of folders) findings.push(...(await checkRecord(folder, volume)))
-  for (const parent of [layout.volumes, layout.trash]) {
+  const strays = await findStrays(storage, folders)
+  const findings = [...(await checkRoom(storage.layout.base)), ...(await checkImages(storage, [...folders.keys()]))]
+  const returns = new Map<string, string>()
+  for (const [folder, volume] of folders) {
+    const missing = await missingPart(folder, volume)
+    if (missing === null) continue
+    const found = strays.find(({ id }) => id === volume.id)
+    if (found) returns.set(found.path, await wayBack(found.path, folder))
+    findings.push(lostData(volume, missing, found?.path, returns.get(found?.path ?? '')))
+  }
+  return [...findings, ...strays.map((stray) => strayFinding(stray, known, returns.get(stray.path)))]
+}
+
+async function findStrays({ layout }: Storage, folders: ReadonlyMap<string, Volume>): Promise<Stray[]> {
+  const own = new Set(['volumes', 'trash', 'tmp', 'lost+found'].map((name) => `${layout.base}/${name}`))
+  const strays: Stray[] = []
+  for (const parent of [layout.volumes, layout.trash, layout.base]) {
     for (const name of await readdirOrNothing(parent)) {
-      if (!folders.has(`${parent}/${name}`)) findings.push(await foreign(`${parent}/${name}`))
+      const path = `${parent}/${name}`
+      const id = await ownerOf(path)
+      const isExpected = own.has(path) || (folders.has(path) && (id === undefined || id === folders.get(path)?.id))
+      if (!isExpected) strays.push({ path, id })
     }
   }
-  const expected = new Set(['volumes', 'trash', 'tmp', 'lost+found'])
-  for (const name of await readdirOrNothing(layout.base)) {
-    if (!expected.has(name)) findings.push(await foreign(`${layout.base}/${name}`))
-  }
-  return findings
+  return strays
 }
 
 function folderOf(storage: Storage, volume: Volume): string {
@@ -39,7 +59,7 @@ function folderOf(storage: Storage, volume: Volume): string {
 
 async function checkRoom(path: string): Promise<Finding[]> {
   const { size, free } = await roomOf(path)
-  if (free >= littleBytes && free >= size * littleShare) return []
+  if (free >= size * littleShare && (free >= littleBytes || size <= largeBytes)) return []
   return [
     {
       severity: 'warning',
@@ -56,19 +76,51 @@ async function roomOf(path: string): Promise<{ size: Bytes; free: Bytes }> {
   return { size: stats.blocks * stats.bsize, free: stats.bavail * stats.bsize }
 }
 
-async function checkRecord(folder: string, volume: Volume): Promise<Finding[]> {
-  const { adopt } = (volume.state ?? {}) as Partial<VfsState>
-  const missing = (await ownerOf(folder)) !== volume.id ? folder : await missingContent(folder, adopt ?? null)
-  if (!missing) return []
+/** Images are thin: their sizes may sum up to more than there is, and a container then fails to write what it was promised. */
+async function checkImages({ layout }: Storage, folders: readonly string[]): Promise<Finding[]> {
+  const { size, free } = await roomOf(layout.base)
+  let [promised, held] = [0, 0]
+  for (const folder of folders) {
+    const stats = await lstatOrNothing(`${folder}/image`)
+    if (!stats?.isFile()) continue
+    promised += stats.size
+    held += stats.blocks * 512
+  }
+  if (promised - held <= free) return []
   return [
     {
-      severity: 'error',
-      check: 'record-without-data',
-      subject: volume.name,
-      message: `the data of volume ${volume.name} is not at ${missing}`,
-      remedy: 'put it back from a backup, or remove the volume',
+      severity: 'warning',
+      check: 'overcommitment',
+      subject: layout.base,
+      message:
+        `images may grow to ${formatSize(promised)}, of which they hold ${formatSize(held)}, ` +
+        `while ${formatSize(free)} of ${formatSize(size)} are free`,
+      remedy: 'enlarge the file system, or remove volumes and snapshots, before the volumes fill up',
     },
   ]
+}
+
+/** @returns the path at which something of the volume is missing */
+async function missingPart(folder: string, volume: Volume): Promise<string | null> {
+  const { adopt } = (volume.state ?? {}) as Partial<VfsState>
+  return (await ownerOf(folder)) === volume.id ? missingContent(folder, adopt ?? null) : folder
+}
+
+/** `mv` would move it into a directory that stands there. */
+async function wayBack(found: string, folder: string): Promise<string> {
+  const move = `mv ${found} ${folder}`
+  return (await lstatOrNothing(folder)) ? `move away what stands at ${folder}, then: ${move}` : move
+}
+
+function lostData(volume: Volume, missing: string, found: string | undefined, remedy: string | undefined): Finding {
+  const where = found === undefined ? '' : `; it was found at ${found}`
+  return {
+    severity: 'error',
+    check: 'record-without-data',
+    subject: volume.name,
+    message: `the data of volume ${volume.name} is not at ${missing}${where}`,
+    remedy: remedy ?? `put it back, or forget the volume: holdfast volume rm ${volume.name} --purge`,
+  }
 }
 
 async function missingContent(folder: string, adopt: string | null): Promise<string | null> {
@@ -76,14 +128,33 @@ async function missingContent(folder: string, adopt: string | null): Promise<str
   return (await kindIn(folder)) ? null : `${folder}/data`
 }
 
-async function foreign(path: string): Promise<Finding> {
-  const ours = (await ownerOf(path)) !== undefined
+/** @param remedy how it comes back to the place of the volume that lacks it */
+function strayFinding({ path, id }: Stray, known: readonly Volume[], remedy: string | undefined): Finding {
+  const subject = { severity: 'warning', subject: path } as const
+  if (id === undefined) {
+    return {
+      ...subject,
+      check: 'foreign-file',
+      message: `${path} does not belong to any volume`,
+      remedy: 'look whether it is needed, and move it away or remove it',
+    }
+  }
+  const owner = known.find((volume) => volume.id === id)
+  if (owner && remedy !== undefined) {
+    return {
+      ...subject,
+      check: 'misplaced-data',
+      message: `${path} holds the data of volume ${owner.name}`,
+      remedy,
+    }
+  }
   return {
-    severity: 'warning',
-    check: ours ? 'data-without-record' : 'foreign-file',
-    subject: path,
-    message: ours ? `${path} holds a volume that the catalog does not know` : `${path} does not belong to any volume`,
-    remedy: 'look whether it is needed, and move it away or remove it',
+    ...subject,
+    check: 'data-without-record',
+    message: owner
+      ? `${path} carries the id of volume ${owner.name}, whose data is at its place`
+      : `${path} holds a volume that the catalog does not know`,
+    remedy: 'move it away, out of the storage, and look into it',
   }
 }
 

@@ -723,3 +723,69 @@ test('foreign files are named and left alone', async () => {
   await expect(create('foreign')).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
   await driver.mount(context(), volume, targetIn(bed))
 })
+
+describe('the check', () => {
+  const named = async (check: string, known: readonly Volume[]) =>
+    (await driver.check(context(), known)).filter((finding) => finding.check === check)
+
+  test('names where the data of a volume has gone, and how to bring it back', async () => {
+    await open(onHost)
+    const volume = await create('try')
+    const [place, moved] = [folderOf(bed, 'try'), folderOf(bed, 'try.moved')]
+    await rename(place, moved)
+    expect(await named('record-without-data', [volume])).toEqual([
+      expect.objectContaining({
+        subject: 'try',
+        message: `the data of volume try is not at ${place}; it was found at ${moved}`,
+        remedy: `mv ${moved} ${place}`,
+      }),
+    ])
+    expect(await named('misplaced-data', [volume])).toEqual([
+      expect.objectContaining({
+        subject: moved,
+        message: `${moved} holds the data of volume try`,
+        remedy: `mv ${moved} ${place}`,
+      }),
+    ])
+    expect(await named('data-without-record', [volume])).toEqual([])
+    await mkdir(place)
+    const [finding] = await named('record-without-data', [volume])
+    expect(finding?.remedy).toBe(`move away what stands at ${place}, then: mv ${moved} ${place}`)
+  })
+
+  test('never advises to remove what carries an id', async () => {
+    await open(onHost)
+    await create('unknown')
+    const volume = await create('v')
+    await sh('cp', '-a', folderOf(bed, 'v'), folderOf(bed, 'copy'))
+    const findings = await named('data-without-record', [volume])
+    expect(findings.map(({ subject }) => subject).sort()).toEqual([folderOf(bed, 'copy'), folderOf(bed, 'unknown')])
+    for (const { remedy } of findings) expect(remedy).toBe('move it away, out of the storage, and look into it')
+  })
+
+  test('names another volume at the place of one whose data is lost, and how to forget that', async () => {
+    await open(onHost)
+    const volume = await create('v')
+    await remove(volume)
+    await create('v')
+    expect(await named('record-without-data', [volume])).toEqual([
+      expect.objectContaining({ remedy: 'put it back, or forget the volume: holdfast volume rm v --purge' }),
+    ])
+    expect(await named('data-without-record', [volume])).toHaveLength(1)
+  })
+
+  test('warns when images may grow larger than the storage', async () => {
+    await open(onXfs)
+    const volumes = [await create('a', { size: 2 * 2 ** 30 })]
+    expect(await named('overcommitment', volumes)).toEqual([])
+    volumes.push(await create('b', { size: 2 * 2 ** 30 }))
+    expect(await named('overcommitment', volumes)).toHaveLength(1)
+  })
+
+  test('does not warn of a small storage that has room', async () => {
+    await open(() => onFileSystem(['mkfs.ext4', '-q', '-F'], 64 * MiB))
+    expect(await driver.check(context(), [])).toEqual([])
+    await sh('dd', 'if=/dev/zero', `of=${join(bed.directory, 'fill')}`, 'bs=1M', 'count=46')
+    expect(await named('little-room', [])).toHaveLength(1)
+  })
+})
