@@ -219,7 +219,7 @@ async function exchange(socket: string, bytes: string): Promise<string> {
 }
 
 /** About the machine, not about what a crash has left. */
-const otherFindings = ['little-room', 'no-room', 'started-after-docker']
+const otherFindings = ['little-room', 'no-room', 'overcommitment', 'started-after-docker']
 
 async function findProblems(bed: FaultBed, held: readonly string[]): Promise<string[]> {
   const volumes = await bed.api<VolumeView[]>('GET', '/v1/volumes')
