@@ -233,7 +233,7 @@ function growError(image: string, error: unknown): unknown {
 /** @throws INVALID_ARGUMENT when the storage cannot hold such a file */
 async function setLength(image: string, length: Bytes): Promise<void> {
   await truncate(image, length).catch((error: unknown) => {
-    if (errno(error) !== 'EFBIG' && errno(error) !== 'EINVAL') throw error
+    if (!['EFBIG', 'EINVAL', 'ERR_OUT_OF_RANGE'].includes(errno(error) ?? '')) throw error
     throw new AppError(
       'INVALID_ARGUMENT',
       `the file system that holds ${dirname(image)} cannot hold an image of ${formatSize(length)}; choose less, or keep ` +

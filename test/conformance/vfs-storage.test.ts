@@ -682,6 +682,7 @@ describe('images', () => {
     await open(onHost)
     const huge = { code: 'INVALID_ARGUMENT', message: expect.stringContaining('cannot hold an image of 100T') }
     await expect(create('huge', { size: 100 * 2 ** 40 })).rejects.toMatchObject(huge)
+    await expect(create('huge', { size: 2 ** 53 - 1 })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
     const volume = await create('v', { size: 64 * MiB })
     await expect(driver.resize?.resize(context(), volume, 100 * 2 ** 40)).rejects.toMatchObject(huge)
     expect((await driver.usage(context(), volume, false)).size).toBe(64 * MiB)
