@@ -7,8 +7,8 @@ import { exec } from '../../src/system/exec.ts'
 import { lstatOrNothing, syncFileSystem, syncPath } from '../../src/system/files.ts'
 import { ensureImageSize, makeImage, withImage } from './images.ts'
 import { subvolumeInode } from './layout.ts'
-import type { ImageFileSystem, Kind, Limit, VfsOptions } from './options.ts'
-import { limitByGroup, limitByProject } from './quota.ts'
+import type { ImageFileSystem, Kind, Limit, VfsOptions, VfsState } from './options.ts'
+import { groupUsage, hasProject, limitByGroup, limitByProject } from './quota.ts'
 import type { Storage } from './storage.ts'
 
 /** statfs(2)'s type of btrfs. */
@@ -101,4 +101,19 @@ export async function kindIn(folder: string): Promise<Kind | undefined> {
 
 async function isBtrfs(path: string): Promise<boolean> {
   return (await statfs(path)).type === btrfsMagic
+}
+
+/** The state of the volume in a folder of ours, or null when its content is not there. */
+export async function stateIn(storage: Storage, folder: string): Promise<VfsState | null> {
+  const kind = await kindIn(folder)
+  return kind ? { kind, limit: await limitIn(storage, folder, kind), adopt: null, trashed: false } : null
+}
+
+async function limitIn(storage: Storage, folder: string, kind: Kind): Promise<Limit | null> {
+  const data = `${folder}/data`
+  if (kind === 'image') return 'image'
+  if (kind === 'subvolume') {
+    return (await storage.groupQuota()) && (await groupUsage(data)).size !== null ? 'qgroup' : null
+  }
+  return storage.projectQuota && (await hasProject(data)) ? 'project' : null
 }

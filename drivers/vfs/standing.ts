@@ -5,26 +5,10 @@ import type { Snapshot, Volume } from '../../src/model.ts'
 import { lstatOrNothing } from '../../src/system/files.ts'
 import { type Adoptions, adoptable } from './adoptions.ts'
 import { findSnapshot, ownerOf } from './layout.ts'
-import type { Kind, Limit, VfsState } from './options.ts'
-import { kindIn } from './places.ts'
-import { groupUsage, hasProject } from './quota.ts'
+import type { VfsState } from './options.ts'
+import { kindIn, stateIn } from './places.ts'
 import { takenIn } from './snapshots.ts'
 import type { Storage } from './storage.ts'
-
-/** The state of the volume in a folder of ours, or null when its content is not there. */
-export async function stateIn(storage: Storage, folder: string): Promise<VfsState | null> {
-  const kind = await kindIn(folder)
-  return kind ? { kind, limit: await limitIn(storage, folder, kind), adopt: null, trashed: false } : null
-}
-
-async function limitIn(storage: Storage, folder: string, kind: Kind): Promise<Limit | null> {
-  const data = `${folder}/data`
-  if (kind === 'image') return 'image'
-  if (kind === 'subvolume') {
-    return (await storage.groupQuota()) && (await groupUsage(data)).size !== null ? 'qgroup' : null
-  }
-  return storage.projectQuota && (await hasProject(data)) ? 'project' : null
-}
 
 /** As `Driver.findVolume`. An adopted directory is the volume's again. */
 export async function findStandingVolume(

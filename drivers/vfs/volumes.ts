@@ -23,9 +23,8 @@ import {
 } from './images.ts'
 import { dataOf, ensureFree, findVolume, imageOf, type Layout, ownerOf, volumeFolder } from './layout.ts'
 import { parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
-import { inPlace, makePlace, type Plan, planVolume, syncPlace } from './places.ts'
+import { inPlace, makePlace, type Plan, planVolume, stateIn, syncPlace } from './places.ts'
 import { groupUsage, limitByGroup, projectUsage, releasingGroup, releasingProject, resizeProject } from './quota.ts'
-import { stateIn } from './standing.ts'
 import type { Storage } from './storage.ts'
 
 /** @returns the state of a volume that is kept as planned */

@@ -26,6 +26,8 @@ const checkDeadlineMs = 15_000
 /** Where Docker looks for plugins; sockets only in the first. */
 const socketFolder = '/run/docker/plugins'
 const specFolders = ['/etc/docker/plugins', '/usr/lib/docker/plugins']
+/** The kernel tells when it booted, and so when Docker was started, to the second only. */
+const clockSlackMs = 2_000
 const leastRoot = 256 * 2 ** 20
 
 const checks: Readonly<Record<string, Check>> = {
@@ -71,7 +73,7 @@ const checks: Readonly<Record<string, Check>> = {
   'start-order': async ({ core }) => {
     const docker = dockerdStartedAt()
     const first = Number(core.catalog.setting('first-start-of-boot') ?? 0)
-    if (docker === undefined || first <= docker || isEnabledUnit()) return []
+    if (docker === undefined || first <= docker + clockSlackMs || isEnabledUnit()) return []
     const text =
       'Holdfast was started after Docker, and nothing sees to it that it comes first at the next boot: then Docker does not ' +
       'start the containers with a restart policy that use its volumes'
