@@ -90,10 +90,12 @@ test('mounts that nobody holds, of a volume, of a snapshot, of nothing known', a
 
 test('a first start after that of Docker', async () => {
   await using t = await openCore()
-  await t.core.catalog.write({ sql: `INSERT INTO settings VALUES ('first-start-of-boot', '2000')`, params: [] })
-  host.dockerdStartedAt = 3000
-  expect(await besidesSocket(t)).toEqual([])
-  host.dockerdStartedAt = 1000
+  await t.core.catalog.write({ sql: `INSERT INTO settings VALUES ('first-start-of-boot', '10000')`, params: [] })
+  for (const later of [11_000, 8_500]) {
+    host.dockerdStartedAt = later // The kernel tells it to the second only.
+    expect(await besidesSocket(t)).toEqual([])
+  }
+  host.dockerdStartedAt = 7_000
   expect(await besidesSocket(t)).toEqual(['warning started-after-docker dockerd'])
 })
 
