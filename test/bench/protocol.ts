@@ -15,6 +15,7 @@ const longestMs = 2_000
 const enough = 20_000
 
 interface Rate {
+  readonly count: number
   readonly perSecond: number
   readonly p50: number
   readonly p99: number
@@ -37,7 +38,12 @@ async function load(connections: readonly RawConnection[], call: Call, limit = e
   }
   await Promise.all(connections.map(worker))
   const seconds = (performance.now() - begun) / 1000
-  return { perSecond: samples.length / seconds, p50: quantile(samples, 0.5), p99: quantile(samples, 0.99) }
+  return {
+    count: samples.length,
+    perSecond: samples.length / seconds,
+    p50: quantile(samples, 0.5),
+    p99: quantile(samples, 0.99),
+  }
 }
 
 const name = (number: number): string => `bench-${String(number).padStart(5, '0')}`
@@ -60,7 +66,9 @@ async function measureLevel(connections: readonly RawConnection[], count: number
   const cells: string[] = []
   for (const call of [Activate, Get, List] as Call[]) cells.push(cell(await load(connections, call)))
   const mounts = await load(connections, Mount as Call, 2_000)
-  const unmounts = await load(connections, Unmount as Call, Math.round(mounts.perSecond * 2))
+  const unmounts = await load(connections, Unmount as Call, mounts.count)
+  // Holds that are left would slow down what is measured next.
+  for (let turn = unmounts.count; turn < mounts.count; turn++) await Unmount?.(connections[0] as RawConnection, turn)
   cells.push(cell(mounts), cell(unmounts))
   let next = 0
   const extra = (turn: number): string => `extra-${count}-${connections.length}-${turn}`
