@@ -82,7 +82,7 @@ export interface ObjectStore {
   put(key: string, data: Uint8Array, options?: PutOptions): Promise<void>
 
   /**
-   * The whole object, or exactly the bytes of `range`.
+   * The whole object, or exactly the bytes of `range`, in an ArrayBuffer of its own: the caller may keep or transfer it.
    * @throws NOT_FOUND, CORRUPT when the object ends before `range.end`, INVALID_ARGUMENT for a range that is empty or negative
    */
   get(key: string, range?: ByteRange, options?: WaitOptions): Promise<Uint8Array>
@@ -109,6 +109,11 @@ export interface ObjectStore {
 const keyPattern = /^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127}(\/[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,127})*$/
 const maxKeyLength = 512
 
+/** Whether a foreign file or object could be one of ours; listings pass over what could not. */
+export function isKey(key: string): boolean {
+  return key.length <= maxKeyLength && keyPattern.test(key)
+}
+
 /**
  * Checks a key: at most 512 characters; components of 1 to 128 letters, digits, '_', '-' and '.' (not in front), joined by '/'.
  * Such a key is safe as a relative path. Keys that differ only in case, or of which one is a directory of the other
@@ -116,7 +121,7 @@ const maxKeyLength = 512
  * @throws INVALID_ARGUMENT
  */
 export function checkKey(key: string): void {
-  if (key.length <= maxKeyLength && keyPattern.test(key)) return
+  if (isKey(key)) return
   throw new AppError('INVALID_ARGUMENT', `${JSON.stringify(key.slice(0, 140))} is not an object key`)
 }
 
