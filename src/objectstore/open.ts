@@ -55,8 +55,8 @@ export function parseStoreUrl(url: string): StoreUrl {
     return { kind: 's3', bucket, prefix, ...(region !== undefined && { region }) }
   }
   // Whatever stands before an @ may be keys.
-  const shown = url.includes('@') ? `${/^\w*:?/.exec(url)?.[0]}//…${url.slice(url.lastIndexOf('@'))}` : url
-  throw new AppError('INVALID_ARGUMENT', `'${shown}' is not the URL of a store; ${forms}; keys go into key files`)
+  const shown = url.includes('@') ? 'what was given' : `'${url}'`
+  throw new AppError('INVALID_ARGUMENT', `${shown} is not the URL of a store; ${forms}; keys go into key files`)
 }
 
 function parseDirectory(url: string): string {

@@ -58,9 +58,18 @@ describe.skipIf(reason !== undefined)(`Ceph's RADOS Gateway${reason ? ` (${reaso
       await store.close()
       return error
     }
-    expect(await failure({ secretKey: 'wrong' })).toMatchObject({ code: 'PERMISSION_DENIED', message: /secret key/ })
-    expect(await failure({ accessKey: 'nobody' })).toMatchObject({ code: 'PERMISSION_DENIED', message: /access key/ })
-    expect(await failure({}, 'no-such-bucket')).toMatchObject({ code: 'FAILED_PRECONDITION', message: /bucket/ })
+    expect(await failure({ secretKey: 'wrong' })).toMatchObject({
+      code: 'PERMISSION_DENIED',
+      message: expect.stringMatching(/secret key/),
+    })
+    expect(await failure({ accessKey: 'nobody' })).toMatchObject({
+      code: 'PERMISSION_DENIED',
+      message: expect.stringMatching(/access key/),
+    })
+    expect(await failure({}, 'no-such-bucket')).toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringMatching(/bucket/),
+    })
     expect(await failure({})).toMatchObject({ code: 'NOT_FOUND' })
   })
 })
