@@ -277,8 +277,14 @@ async function listPage(s3: S3, prefix: string, last: string, token: string | un
     // A server that gives no token is asked to go on behind the last key.
     ...(token ? { ContinuationToken: token } : last && { StartAfter: last }),
   })
-  return await request<ListObjectsV2CommandOutput>(s3, `listing ${prefix}`, signal, (abortSignal) =>
+  const page = await request<ListObjectsV2CommandOutput>(s3, `listing ${prefix}`, signal, (abortSignal) =>
     s3.client.send(command, { abortSignal }),
+  )
+  if (page.IsTruncated !== undefined) return page
+  // The page of a proxy, say, which must not pass for an empty listing.
+  throw new AppError(
+    'UNAVAILABLE',
+    `${s3.place.store}: the answer is no listing; see whether the endpoint is an S3 server`,
   )
 }
 
