@@ -63,7 +63,7 @@ export async function openDirStore(path: string, options: DirStoreOptions = {}):
   }
   const real = await calls.call('opening', options.signal, () => realpath(path).catch(() => path))
   const identity = await identify(calls, real, options.signal)
-  const dir: Dir = { path: real, calls, identity, ifAbsent: 'kept', settled: new Set([real]), swept: false }
+  const dir: Dir = { path: real, calls, identity, ifAbsent: 'kept', settled: new Set(), swept: false }
   if (identity === '') {
     throw new AppError('FAILED_PRECONDITION', `${path} is not a directory; mount what holds it, or create it`)
   }
@@ -124,7 +124,7 @@ async function put(dir: Dir, key: string, data: Uint8Array, options: PutOptions)
 
 /** Makes a directory of the store, and what is missing above it; both survive a power cut. */
 async function settleDirectory(dir: Dir, path: string, signal: AbortSignal | undefined): Promise<void> {
-  if (dir.settled.has(path)) return
+  if (path === dir.path || dir.settled.has(path)) return
   await settleDirectory(dir, dirname(path), signal)
   const found = await dir.calls.call('making a directory', signal, async () => {
     await mkdir(path, { mode: 0o700 }).catch(unless('EEXIST'))
