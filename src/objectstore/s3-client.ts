@@ -3,12 +3,13 @@
  *
  * The SDK's own retries are off (retrying.ts does them, with one policy for all stores), as are its waiting for `100 Continue`, which costs a new
  * connection for each upload. Payloads are always signed: the server refuses what was damaged on its way, over http and
- * https. Their hash is made on another thread, since the SDK would hold up the daemon for each pack.
+ * https. Their hash is made here in slices, since the SDK would hold up the daemon while it hashes a pack.
  */
 
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Agent } from 'node:https'
+import { setImmediate } from 'node:timers/promises'
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { AppError } from '../errors.ts'
 import type { S3KeyFiles } from './s3-credentials.ts'
@@ -35,7 +36,8 @@ export interface S3ClientOptions {
 
 const connectMs = 10_000
 const sockets = 32
-const hashedAside = 64 * 1024
+/** Hashed in less than a millisecond. */
+const sliceSize = 2 ** 20
 
 export async function createS3Client(sdk: Sdk, options: S3ClientOptions): Promise<S3Client> {
   const region = options.region ?? (options.endpoint ? 'us-east-1' : undefined)
@@ -81,10 +83,7 @@ function addHashes(client: S3Client): void {
   client.middlewareStack.add(
     (next, context) => async (args) => {
       const request = args.request as Request
-      if (request.body instanceof Uint8Array && request.body.length > hashedAside) {
-        const hash = await crypto.subtle.digest('SHA-256', request.body as Uint8Array<ArrayBuffer>)
-        request.headers['x-amz-content-sha256'] = Buffer.from(hash).toString('hex')
-      }
+      if (request.body instanceof Uint8Array) request.headers['x-amz-content-sha256'] = await hashSlices(request.body)
       if (context.commandName === 'DeleteObjectsCommand' && typeof request.body === 'string') {
         request.headers['content-md5'] = createHash('md5').update(request.body).digest('base64')
       }
@@ -92,4 +91,13 @@ function addHashes(client: S3Client): void {
     },
     { step: 'build', name: 'holdfastHashes', priority: 'low' },
   )
+}
+
+async function hashSlices(data: Uint8Array): Promise<string> {
+  const hash = createHash('sha256')
+  for (let start = 0; start < data.length; start += sliceSize) {
+    if (start > 0) await setImmediate()
+    hash.update(data.subarray(start, start + sliceSize))
+  }
+  return hash.digest('hex')
 }

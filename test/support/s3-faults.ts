@@ -13,6 +13,8 @@ export type Effect =
   | { readonly kind: 'slow'; readonly ms: number }
   /** Ends the connection when this much of the body has come; nothing is stored. */
   | { readonly kind: 'cut-upload'; readonly after: number }
+  /** Turns a bit of the body before it is looked at. */
+  | { readonly kind: 'damage-upload' }
   /** Does what was asked, and ends the connection after this much of the answer's body. */
   | { readonly kind: 'cut-answer'; readonly after: number }
   /** Does what was asked, and ends the connection without an answer. */

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as later } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
@@ -23,6 +24,9 @@ export interface S3ServerOptions {
   readonly deletesMany?: boolean
   /** Gives no continuation tokens, as some servers do. */
   readonly tokenless?: boolean
+  readonly clockAheadMs?: number
+  /** PEM; with it the server speaks https, and `endpoint` names it as `localhost`. */
+  readonly tls?: { readonly key: string; readonly cert: string }
 }
 
 export interface S3Request {
@@ -42,6 +46,7 @@ export interface S3Server {
   readonly port: number
   readonly endpoint: string
   readonly region: string
+  readonly clockAheadMs: number
   readonly accessKey: string
   /** Changing it makes every key of before wrong. */
   secretKey: string
@@ -86,17 +91,19 @@ interface Call {
 
 export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server> {
   const faults = createFaultPlan()
-  const http = createServer((request, response) => {
+  const listener = (request: IncomingMessage, response: ServerResponse) => {
     serve(server, options, faults.strike, request, response).catch(() => response.destroy())
-  })
+  }
+  const http = options.tls ? createTlsServer(options.tls, listener) : createServer(listener)
   http.keepAliveTimeout = 60_000
   http.listen(0, '127.0.0.1')
   await once(http, 'listening')
   const { port } = http.address() as AddressInfo
   const server: S3Server = {
     port,
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint: options.tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`,
     region: options.region ?? 'us-east-1',
+    clockAheadMs: options.clockAheadMs ?? 0,
     accessKey: 'TESTACCESSKEY',
     secretKey: 'test-secret/key+1',
     bucket: 'test-bucket',
@@ -135,6 +142,7 @@ async function serve(
     if (!(error instanceof Refused)) throw error
     answer = refusal(error)
   }
+  response.setHeader('date', new Date(Date.now() + server.clockAheadMs).toUTCString())
   await reply(request, response, answer, call?.effect)
 }
 
@@ -190,6 +198,7 @@ async function readBody({ request, effect }: Call): Promise<Buffer> {
     }
   }
   const body = Buffer.concat(parts)
+  if (effect?.kind === 'damage-upload') body[0] = (body[0] ?? 0) ^ 1
   const declared = request.headers['x-amz-content-sha256']
   if (declared?.includes('STREAMING')) throw new Refused(501, 'NotImplemented', 'chunked uploads are not implemented')
   if (declared !== 'UNSIGNED-PAYLOAD' && declared !== digest('sha256', body, 'hex')) {
