@@ -1,9 +1,10 @@
 /**
- * File-system calls for a store in a directory that may be on a disk that is pulled out or a server that stops answering.
+ * File-system calls for a store in a directory that may be on a disk that is pulled out or a server that stops
+ * answering.
  *
- * A call into such a file system may never return, and holds one of the few threads that Node has for all files while it hangs. So only a few
- * calls are made at a time: when they all hang, later ones fail at once with UNAVAILABLE, and the rest of the daemon
- * still has threads. Nothing here knows about objects.
+ * A call into such a file system may never return, and holds one of the few threads that Node has for all files while
+ * it hangs. So only a few calls are made at a time: when they all hang, later ones fail at once with UNAVAILABLE, and
+ * the rest of the daemon still has threads. Nothing here knows about objects.
  */
 
 import { AppError, errno, fromErrno } from '../errors.ts'

@@ -1,6 +1,7 @@
 /**
- * Lists the files below a directory as objects, in the order of their keys. It reads one directory at a time, passes over names that are
- * no keys (`.tmp`, `lost+found`) and over whatever is neither a file nor a directory, and follows no symlink.
+ * Lists the files below a directory as objects, in the order of their keys. It reads one directory at a time, passes
+ * over names that are no keys (`.tmp`, `lost+found`) and over whatever is neither a file nor a directory, and follows
+ * no symlink.
  */
 
 import { lstat, readdir } from 'node:fs/promises'
@@ -38,7 +39,10 @@ async function* walk(calls: DirCalls, root: string, directory: string, wanted: W
   yield* describe(calls, root, files, wanted.signal)
 }
 
-/** What is wanted of a directory: keys of files, and of directories with a '/' behind, so that they sort as what is in them. */
+/**
+ * What is wanted of a directory: keys of files, and of directories with a '/' behind, so that they sort as what is in
+ * them.
+ */
 async function childKeys(calls: DirCalls, root: string, directory: string, wanted: Wanted): Promise<string[]> {
   const entries = await calls.call('reading a directory', wanted.signal, () =>
     gone(readdir(join(root, directory), { withFileTypes: true })),

@@ -1,12 +1,13 @@
 /**
  * An object store in a directory: a local disk, or one that NFS, SMB or FUSE bring. A key is the path of a file.
  *
- * An object is written to `.tmp/`, synced, and moved (or linked, for `ifAbsent`) to its name, whose directory is synced then. A crash leaves at most
- * a file in `.tmp/`, which no listing shows and which the first put after a day removes. Directories are 0700, files 0600; those that deletions
- * leave empty stay.
+ * An object is written to `.tmp/`, synced, and moved (or linked, for `ifAbsent`) to its name, whose directory is synced
+ * then. A crash leaves at most a file in `.tmp/`, which no listing shows and which the first put after a day removes.
+ * Directories are 0700, files 0600; those that deletions leave empty stay.
  *
- * The directory is remembered by its identity: when a disk is unmounted, what lies below its mount point is another directory,
- * and neither are objects written there nor is "not found" said of them. Symlinks at an object's place are not followed.
+ * The directory is remembered by its identity: when a disk is unmounted, what lies below its mount point is another
+ * directory, and neither are objects written there nor is "not found" said of them. Symlinks at an object's place are
+ * not followed.
  */
 
 import { constants } from 'node:fs'
@@ -263,7 +264,8 @@ async function missing(dir: Dir, key: string, signal: AbortSignal | undefined): 
 }
 
 async function readRange(dir: Dir, key: string, handle: FileHandle, range: ByteRange, signal: AbortSignal | undefined) {
-  const bytes = new Uint8Array(range.end - range.start)
+  // Not zeroed first: it is filled to its end or not given out.
+  const bytes = new Uint8Array(Buffer.allocUnsafeSlow(range.end - range.start).buffer)
   for (let filled = 0; filled < bytes.length; ) {
     const slice = bytes.subarray(filled, filled + sliceSize)
     const { bytesRead } = await dir.calls.call(`reading ${key}`, signal, () =>

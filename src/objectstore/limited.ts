@@ -1,8 +1,9 @@
 /**
  * An object store that takes no more of the line than it is given: bytes a second up and down, and transfers at a time.
  *
- * The rate holds for the average, not for the moment: an object goes at the speed of the line, and what it took too much is waited for before
- * the next one. Looking and deleting count as transfers that cost no bytes; listings pass freely.
+ * The rate holds for the average, not for the moment: an object goes at the speed of the line, and what it took too
+ * much is waited for before the next one. Looking and deleting count as transfers that cost no bytes; listings pass
+ * freely.
  */
 
 import type { Bytes } from '../model.ts'

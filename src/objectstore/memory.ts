@@ -1,4 +1,6 @@
-/** An object store in this process's memory: the contract in its shortest form, for tests. Nothing survives the process. */
+/**
+ * An object store in this process's memory: the contract in its shortest form, for tests. Nothing survives the process.
+ */
 
 import { AppError } from '../errors.ts'
 import { checkKey, checkPrefix, checkRange, type ObjectStore, type StoredObject } from './objectstore.ts'

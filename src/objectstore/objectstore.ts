@@ -1,31 +1,33 @@
 /**
  * The contract of an object store: flat keys to bytes. A repository is built on this and on nothing else.
  *
- * Objects are immutable: the same key is written twice only with the same bytes (or, for a caller's lease, by its owner).
- * A store need not be able to rename, append, lock, or tell who wrote what.
+ * Objects are immutable: the same key is written twice only with the same bytes (or, for a caller's lease, by its
+ * owner). A store need not be able to rename, append, lock, or tell who wrote what.
  *
  * What the world must provide, and every implementation here keeps or refuses to open:
- *  1. Durability: when `put` has returned, the object survives a power cut of the store; when `delete` has returned, it is
- *     gone or will be.
- *  2. Atomic visibility: under its key an object is absent or complete, for `get`, `stat` and `list`, also when the writer or
- *     the store dies in the middle. Of two writers of one key one wins whole.
+ *  1. Durability: when `put` has returned, the object survives a power cut of the store; when `delete` has returned, it
+ *     is gone or will be.
+ *  2. Atomic visibility: under its key an object is absent or complete, for `get`, `stat` and `list`, also when the
+ *     writer or the store dies in the middle. Of two writers of one key one wins whole.
  *  3. Read after write: once `put` has returned, every `get` and `stat` from any node gives the object.
- *  4. Truth: `get` gives the bytes that were put, or fails. A store that lies is caught where it is cheap (sizes on both ways,
- *     a checksum on the way in); the caller authenticates what it reads all the same.
+ *  4. Truth: `get` gives the bytes that were put, or fails. A store that lies is caught where it is cheap (sizes on
+ *     both ways, a checksum on the way in); the caller authenticates what it reads all the same.
  *
  * What must not be relied on:
- *  1. Listings that are up to date. They usually are, but NFS clients and some S3 servers let them lag by seconds to minutes,
- *     in both directions. Whether an object is there says `get` or `stat`; absence from a listing proves nothing.
- *  2. Clocks. `modifiedAt` is the store's own clock, which may be minutes off this node's, and restarts when an object is copied
- *     to another store. Compare it with other `modifiedAt`s of the same store, and with hours of margin.
- *  3. `ifAbsent`. It is a hint; `facts.ifAbsent` says what is known of it, and `probeStore` (probe.ts) tries it. Even where it is kept, an
- *     attempt that was thought lost may have won: on ALREADY_EXISTS read what is there.
+ *  1. Listings that are up to date. They usually are, but NFS clients and some S3 servers let them lag by seconds to
+ *     minutes, in both directions. Whether an object is there says `get` or `stat`; absence from a listing proves
+ *     nothing.
+ *  2. Clocks. `modifiedAt` is the store's own clock, which may be minutes off this node's, and restarts when an object
+ *     is copied to another store. Compare it with other `modifiedAt`s of the same store, and with hours of margin.
+ *  3. `ifAbsent`. It is a hint; `facts.ifAbsent` says what is known of it, and `probeStore` (probe.ts) tries it. Even
+ *     where it is kept, an attempt that was thought lost may have won: on ALREADY_EXISTS read what is there.
  *  4. Order between objects. Two puts are ordered only when the second began after the first had returned.
  *
- * Every call that waits honours its `signal` and leaves by throwing its reason; what it was doing may still take effect.
- * Errors are `AppError`s whose messages name the store and the key and never hold a secret:
- * UNAVAILABLE, TIMEOUT, ABORTED when trying again may help; NO_SPACE, PERMISSION_DENIED, FAILED_PRECONDITION (no such bucket or
- * directory, read-only), NOT_SUPPORTED when only the user can help; CORRUPT for an object that is shorter than it must be.
+ * Every call that waits honours its `signal` and leaves by throwing its reason; what it was doing may still take
+ * effect. Errors are `AppError`s whose messages name the store and the key and never hold a secret:
+ * UNAVAILABLE, TIMEOUT, ABORTED when trying again may help; NO_SPACE, PERMISSION_DENIED, FAILED_PRECONDITION (no such
+ * bucket or directory, read-only), NOT_SUPPORTED when only the user can help; CORRUPT for an object that is shorter
+ * than it must be.
  */
 
 import { AppError } from '../errors.ts'
@@ -82,8 +84,10 @@ export interface ObjectStore {
   put(key: string, data: Uint8Array, options?: PutOptions): Promise<void>
 
   /**
-   * The whole object, or exactly the bytes of `range`, in an ArrayBuffer of its own: the caller may keep or transfer it.
-   * @throws NOT_FOUND, CORRUPT when the object ends before `range.end`, INVALID_ARGUMENT for a range that is empty or negative
+   * The whole object, or exactly the bytes of `range`, in an ArrayBuffer of its own: the caller may keep or transfer
+   * it.
+   * @throws NOT_FOUND, CORRUPT when the object ends before `range.end`, INVALID_ARGUMENT for a range that is empty or
+   * negative
    */
   get(key: string, range?: ByteRange, options?: WaitOptions): Promise<Uint8Array>
 
@@ -91,14 +95,15 @@ export interface ObjectStore {
   stat(key: string, options?: WaitOptions): Promise<StoredObject | undefined>
 
   /**
-   * All objects whose keys begin with `prefix` (any text of key characters, also part of a component; '' for all), in ascending
-   * order of the keys' bytes. What is put or deleted meanwhile may or may not appear. Memory does not grow with their number
-   * beyond one page or one directory.
+   * All objects whose keys begin with `prefix` (any text of key characters, also part of a component; '' for all), in
+   * ascending order of the keys' bytes. What is put or deleted meanwhile may or may not appear. Memory does not grow
+   * with their number beyond one page or one directory.
    */
   list(prefix: string, options?: ListOptions): AsyncIterable<StoredObject>
 
   /**
-   * Deletes objects; one that is gone counts as deleted. Not atomic: when it throws, any of them may be gone; call it again.
+   * Deletes objects; one that is gone counts as deleted. Not atomic: when it throws, any of them may be gone; call it
+   * again.
    */
   delete(keys: readonly string[], options?: WaitOptions): Promise<void>
 
@@ -115,9 +120,9 @@ export function isKey(key: string): boolean {
 }
 
 /**
- * Checks a key: at most 512 characters; components of 1 to 128 letters, digits, '_', '-' and '.' (not in front), joined by '/'.
- * Such a key is safe as a relative path. Keys that differ only in case, or of which one is a directory of the other
- * (`a` and `a/b`), must not be used together: a directory cannot hold both.
+ * Checks a key: at most 512 characters; components of 1 to 128 letters, digits, '_', '-' and '.' (not in front), joined
+ * by '/'. Such a key is safe as a relative path. Keys that differ only in case, or of which one is a directory of the
+ * other (`a` and `a/b`), must not be used together: a directory cannot hold both.
  * @throws INVALID_ARGUMENT
  */
 export function checkKey(key: string): void {

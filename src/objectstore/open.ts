@@ -1,6 +1,7 @@
 /**
- * Opens the object store that a URL names: `s3://BUCKET[@REGION][/PREFIX]`, `file:///DIR`, or `vfs:///DIR`, which means the same. What it gives
- * retries and keeps the limits. A URL never holds keys: one that does is refused and not repeated.
+ * Opens the object store that a URL names: `s3://BUCKET[@REGION][/PREFIX]`, `file:///DIR`, or `vfs:///DIR`, which means
+ * the same. What it gives retries and keeps the limits. A URL never holds keys: one that does is refused and not
+ * repeated.
  */
 
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,7 @@
-/** Tries whether a store does what its contract says: for a user who adds one, and for what must not be assumed (conditional puts). */
+/**
+ * Tries whether a store does what its contract says: for a user who adds one, and for what must not be assumed
+ * (conditional puts).
+ */
 
 import { AppError, isAppError } from '../errors.ts'
 import type { ObjectStore, WaitOptions } from './objectstore.ts'
@@ -15,8 +18,8 @@ const size = 4096
 
 /**
  * Stores, reads, lists and deletes two small objects under `PREFIX/`. A crash in the middle leaves them there.
- * @throws CORRUPT when it gives other bytes than it was given or keeps what was deleted; PERMISSION_DENIED and whatever else the store
- * throws for what it does not allow
+ * @throws CORRUPT when it gives other bytes than it was given or keeps what was deleted; PERMISSION_DENIED and whatever
+ * else the store throws for what it does not allow
  */
 export async function probeStore(store: ObjectStore, prefix: string, options: WaitOptions = {}): Promise<ProbeResult> {
   const name = `${prefix}/${crypto.randomUUID()}`

@@ -1,6 +1,7 @@
 /**
- * An object store that tries again when that may help: UNAVAILABLE, TIMEOUT and ABORTED, with waits that double, each of a random length up
- * to that ("full jitter": writers that failed together do not come back together). What only a user can mend fails at once.
+ * An object store that tries again when that may help: UNAVAILABLE, TIMEOUT and ABORTED, with waits that double, each
+ * of a random length up to that ("full jitter": writers that failed together do not come back together). What only a
+ * user can mend fails at once.
  */
 
 import { randomInt } from 'node:crypto'

@@ -1,9 +1,11 @@
 /**
- * The AWS SDK's client, set up for any S3-compatible server. The SDK is loaded when the first store is opened: it costs time and memory.
+ * The AWS SDK's client, set up for any S3-compatible server. The SDK is loaded when the first store is opened: it costs
+ * time and memory.
  *
- * The SDK's own retries are off (retrying.ts does them, with one policy for all stores), as are its waiting for `100 Continue`, which costs a new
- * connection for each upload. Payloads are always signed: the server refuses what was damaged on its way, over http and
- * https. Their hash is made here in slices, since the SDK would hold up the daemon while it hashes a pack.
+ * The SDK's own retries are off (retrying.ts does them, with one policy for all stores), as are its waiting for `100
+ * Continue`, which costs a new connection for each upload. Payloads are always signed: the server refuses what was
+ * damaged on its way, over http and https. Their hash is made here in slices, since the SDK would hold up the daemon
+ * while it hashes a pack.
  */
 
 import { createHash } from 'node:crypto'
@@ -28,7 +30,10 @@ export interface S3ClientOptions {
   readonly caFile?: string | undefined
   /** Default: the SDK's chain. */
   readonly keyFiles?: S3KeyFiles | undefined
-  /** CRC32 besides the signed hash, stored with the object: always, or only where S3 demands it; default: always, but not with an endpoint. */
+  /**
+   * CRC32 besides the signed hash, stored with the object: always, or only where S3 demands it; default: always, but
+   * not with an endpoint.
+   */
   readonly checksums?: 'when-supported' | 'when-required' | undefined
   /** How long a connection may be silent; ms. */
   readonly timeoutMs: number

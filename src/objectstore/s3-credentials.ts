@@ -1,6 +1,7 @@
 /**
- * S3 keys from files, as secret stores put them on a node. They are read again when they change, so that keys can be changed while
- * the daemon runs. Keys that are given in no file are looked for by the SDK's own chain (environment, profile, role), not here.
+ * S3 keys from files, as secret stores put them on a node. They are read again when they change, so that keys can be
+ * changed while the daemon runs. Keys that are given in no file are looked for by the SDK's own chain (environment,
+ * profile, role), not here.
  */
 
 import { readFile, stat } from 'node:fs/promises'
@@ -20,7 +21,10 @@ export interface S3Keys {
   readonly expiration: Date
 }
 
-/** A provider for the SDK. @throws FAILED_PRECONDITION for a file that cannot be read or is empty; its content is never shown */
+/**
+ * A provider for the SDK. @throws FAILED_PRECONDITION for a file that cannot be read or is empty; its content is never
+ * shown
+ */
 export function keysFromFiles(files: S3KeyFiles): () => Promise<S3Keys> {
   const paths = [files.accessKeyFile, files.secretKeyFile, ...(files.sessionTokenFile ? [files.sessionTokenFile] : [])]
   let known = { stamp: '', values: [] as readonly string[] }

@@ -1,7 +1,8 @@
 /**
- * What S3 servers and the network answer, as `AppError`s that say what to do. Codes are those of Amazon's "Error responses" list and
- * of Ceph, MinIO and Swift where theirs differ; a code that is not listed is judged by its HTTP status. Of the SDK's errors only code,
- * message, status and request id are taken over: they also hold the request, whose headers are nobody's business.
+ * What S3 servers and the network answer, as `AppError`s that say what to do. Codes are those of Amazon's "Error
+ * responses" list and of Ceph, MinIO and Swift where theirs differ; a code that is not listed is judged by its HTTP
+ * status. Of the SDK's errors only code, message, status and request id are taken over: they also hold the request,
+ * whose headers are nobody's business.
  */
 
 import { AppError, type ErrorCode, errno } from '../errors.ts'

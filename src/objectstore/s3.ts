@@ -1,9 +1,9 @@
 /**
  * An object store in a bucket of S3 or of a server that speaks its protocol (source: Amazon's S3 API reference).
  *
- * Objects go up in one request with a Content-Length and a signed hash: no multipart, no trailers, which every server understands. After each
- * upload the server is asked for the object's size: servers have been met that answer 200 and have stored nothing.
- * Nothing is tried twice here; retrying.ts does.
+ * Objects go up in one request with a Content-Length and a signed hash: no multipart, no trailers, which every server
+ * understands. After each upload the server is asked for the object's size: servers have been met that answer 200 and
+ * have stored nothing. Nothing is tried twice here; retrying.ts does.
  */
 
 import type { Readable } from 'node:stream'
@@ -57,7 +57,10 @@ interface S3 {
   bucketSeen: boolean
 }
 
-/** Opens a store; sends nothing. @throws INVALID_ARGUMENT for an archive class, FAILED_PRECONDITION for an unreadable CA file */
+/**
+ * Opens a store; sends nothing. @throws INVALID_ARGUMENT for an archive class, FAILED_PRECONDITION for an unreadable CA
+ * file
+ */
 export async function openS3Store(options: S3StoreOptions): Promise<ObjectStore> {
   if (archives.includes(options.storageClass ?? '')) {
     throw new AppError(
@@ -110,7 +113,10 @@ function located(s3: S3, key: string): { Bucket: string; Key: string } {
   return { Bucket: s3.options.bucket, Key: s3.options.prefix ? `${s3.options.prefix}/${key}` : key }
 }
 
-/** Waits for one request; `size` is what it transfers. @throws the signal's reason, or what `s3Error` makes of the answer */
+/**
+ * Waits for one request; `size` is what it transfers. @throws the signal's reason, or what `s3Error` makes of the
+ * answer
+ */
 async function request<T>(
   s3: S3,
   doing: string,
@@ -201,7 +207,8 @@ function expectedSize(s3: S3, key: string, range: ByteRange | undefined, offered
 }
 
 async function collect(body: Readable, size: number, signal: AbortSignal): Promise<Uint8Array> {
-  const bytes = new Uint8Array(size)
+  // Not zeroed first: it is filled to its end or not given out.
+  const bytes = new Uint8Array(Buffer.allocUnsafeSlow(size).buffer)
   let filled = 0
   signal.addEventListener('abort', () => body.destroy(), { once: true })
   for await (const chunk of body as AsyncIterable<Uint8Array>) {
@@ -227,7 +234,10 @@ async function statObject(s3: S3, key: string, signal: AbortSignal | undefined):
   }
 }
 
-/** A 404 for HEAD has no body: it may mean the object or the whole bucket. @throws FAILED_PRECONDITION when there is no bucket */
+/**
+ * A 404 for HEAD has no body: it may mean the object or the whole bucket. @throws FAILED_PRECONDITION when there is no
+ * bucket
+ */
 async function checkBucket(s3: S3, signal: AbortSignal | undefined): Promise<void> {
   if (s3.bucketSeen) return
   const command = new s3.sdk.HeadBucketCommand({ Bucket: s3.options.bucket })

@@ -1,4 +1,7 @@
-/** Waiting that always ends: calls with a time limit and a signal, sleeps that wake on abort, and gates that let few in at a time. */
+/**
+ * Waiting that always ends: calls with a time limit and a signal, sleeps that wake on abort, and gates that let few in
+ * at a time.
+ */
 
 import type { AppError } from '../errors.ts'
 
@@ -10,8 +13,8 @@ export interface WaitLimit {
 }
 
 /**
- * Runs `work` until it ends, its time is up or the signal aborts, whichever comes first. The signal that `work` is given aborts in both
- * cases; work that does not heed it is left to itself, and how it ends is no longer looked at.
+ * Runs `work` until it ends, its time is up or the signal aborts, whichever comes first. The signal that `work` is
+ * given aborts in both cases; work that does not heed it is left to itself, and how it ends is no longer looked at.
  * @throws `late()`, the signal's reason, or what `work` threw
  */
 export async function bounded<T>(limit: WaitLimit, work: (signal: AbortSignal) => Promise<T>): Promise<T> {

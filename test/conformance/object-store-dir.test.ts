@@ -1,4 +1,7 @@
-/** A directory store on file systems that are full, read-only, unmounted or frozen, and with writers that are killed. Needs root. */
+/**
+ * A directory store on file systems that are full, read-only, unmounted or frozen, and with writers that are killed.
+ * Needs root.
+ */
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'

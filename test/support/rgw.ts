@@ -1,6 +1,7 @@
 /**
- * A real S3 server for tests: Ceph's RADOS Gateway from Debian's packages, with one monitor and one OSD that keeps everything in memory, on
- * loopback. Its processes and files are in a sandbox, which ends and removes them whatever happens to the test. Needs root.
+ * A real S3 server for tests: Ceph's RADOS Gateway from Debian's packages, with one monitor and one OSD that keeps
+ * everything in memory, on loopback. Its processes and files are in a sandbox, which ends and removes them whatever
+ * happens to the test. Needs root.
  */
 
 import { execFile } from 'node:child_process'

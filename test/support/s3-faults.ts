@@ -1,4 +1,7 @@
-/** A plan of what goes wrong in a test server, and the proof that all of it did: a planted fault that was never met is a failed test. */
+/**
+ * A plan of what goes wrong in a test server, and the proof that all of it did: a planted fault that was never met is a
+ * failed test.
+ */
 
 import { inspect } from 'node:util'
 

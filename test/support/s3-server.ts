@@ -1,7 +1,8 @@
 /**
- * An S3 server in this process, on loopback, for tests: as strict as Amazon's where our store depends on it (signatures, payload hashes,
- * checksums, conditions, ranges, pages), and failing on demand. It knows the nine requests that the store makes, both path
- * and virtual-host style; anything else, also uploads in signed chunks, is refused with 501. Objects are in memory.
+ * An S3 server in this process, on loopback, for tests: as strict as Amazon's where our store depends on it
+ * (signatures, payload hashes, checksums, conditions, ranges, pages), and failing on demand. It knows the nine requests
+ * that the store makes, both path and virtual-host style; anything else, also uploads in signed chunks, is refused with
+ * 501. Objects are in memory.
  */
 
 import { createHash } from 'node:crypto'
@@ -18,7 +19,9 @@ export interface S3ServerOptions {
   readonly region?: string
   /** Keys on a page of a listing at most; default 1000. */
   readonly pageSize?: number
-  /** What it does with If-None-Match on a put: keep it (default), act as if it were not there, or refuse it with 501. */
+  /**
+   * What it does with If-None-Match on a put: keep it (default), act as if it were not there, or refuse it with 501.
+   */
   readonly conditions?: 'kept' | 'ignored' | 'refused'
   /** False: DeleteObjects is refused with 501. */
   readonly deletesMany?: boolean

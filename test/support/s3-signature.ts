@@ -1,6 +1,6 @@
 /**
- * Verifies AWS Signature Version 4 in the Authorization header, as the S3 API reference describes it, written from that page and not from
- * the SDK, so that a mistake of one shows in the other.
+ * Verifies AWS Signature Version 4 in the Authorization header, as the S3 API reference describes it, written from that
+ * page and not from the SDK, so that a mistake of one shows in the other.
  */
 
 import { createHash, createHmac } from 'node:crypto'

@@ -1,6 +1,6 @@
 /**
- * Writes objects into the directory that is its argument until it is killed: `node write-objects.ts DIRECTORY`. Object N of M bytes is called
- * `objects/N-M` and is filled with the byte N; each one's name is printed when it is stored.
+ * Writes objects into the directory that is its argument until it is killed: `node write-objects.ts DIRECTORY`. Object
+ * N of M bytes is called `objects/N-M` and is filled with the byte N; each one's name is printed when it is stored.
  */
 
 import { openDirStore } from '../../src/objectstore/dir.ts'
