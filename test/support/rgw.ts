@@ -76,6 +76,8 @@ async function startCluster(sandbox: Sandbox): Promise<number> {
   const osd = crypto.randomUUID()
   await tool('ceph', 'osd', 'new', osd)
   await tool('ceph-osd', '-i', '0', '--mkfs', '--osd-uuid', osd)
+  // An OSD that places itself asks before it knows the cluster's id, and ends now and then for that.
+  await tool('ceph', 'osd', 'crush', 'add', 'osd.0', '1.0', 'root=default', 'host=test')
   await sandbox.start('osd', 'ceph-osd', ['-c', path, '-i', '0', '-f'])
   await until('an OSD that is up', 60_000, async () => (await tool('ceph', 'osd', 'stat')).stdout.includes('1 up'))
   await sandbox.start('rgw', 'radosgw', ['-c', path, '-n', 'client.rgw', '-f'])
@@ -110,7 +112,8 @@ osd_pool_default_pg_num = 1
 osd_pool_default_pgp_num = 1
 osd_pool_default_pg_autoscale_mode = off
 osd_crush_chooseleaf_type = 0
-osd_crush_update_on_start = true
+osd_crush_update_on_start = false
+osd_class_update_on_start = false
 mon_warn_on_pool_no_redundancy = false
 mon_allow_pool_size_one = true
 mon_data_avail_crit = 1
