@@ -8,7 +8,7 @@
  */
 
 import { AppError, errno, fromErrno } from '../errors.ts'
-import { bounded, createGate } from './waiting.ts'
+import { bounded, createGate, type Gate, type WaitLimit } from './waiting.ts'
 
 /** Of the 4 threads that Node has by default. */
 const callsAtOnce = 2
@@ -27,7 +27,7 @@ export function createDirCalls(path: string, timeoutMs: number): DirCalls {
   return {
     async call(doing, signal, work) {
       const limit = { ms: timeoutMs, signal, late: () => silent(path, doing, timeoutMs) }
-      const leave = await bounded(limit, (waiting) => gate.enter(waiting))
+      const leave = await enterWithin(gate, limit)
       try {
         // The place is given back when the call has ended, not when its caller has given up waiting.
         return await bounded(limit, () => work().finally(leave))
@@ -35,6 +35,22 @@ export function createDirCalls(path: string, timeoutMs: number): DirCalls {
         throw signal?.aborted ? error : dirError(path, doing, error)
       }
     },
+  }
+}
+
+async function enterWithin(gate: Gate, limit: WaitLimit): Promise<() => void> {
+  let entering: Promise<() => void> | undefined
+  try {
+    const leave = await bounded(limit, (signal) => {
+      entering = gate.enter(signal)
+      return entering
+    })
+    if (!limit.signal?.aborted) return leave
+    throw limit.signal.reason
+  } catch (error) {
+    // It may have been let in at the very moment in which it gave up.
+    entering?.then((leave) => leave()).catch(() => undefined)
+    throw error
   }
 }
 

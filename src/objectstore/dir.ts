@@ -149,7 +149,13 @@ async function syncDirectory(dir: Dir, path: string, signal: AbortSignal | undef
 /** Writes a new file and syncs it. @returns when, by the store's clock */
 async function writeFile(dir: Dir, path: string, data: Uint8Array, signal: AbortSignal | undefined): Promise<Date> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
-  const handle = await openFile(dir, 'making a file', signal, () => open(path, flags, 0o600))
+  const handle = await openFile(
+    dir,
+    'making a file',
+    signal,
+    () => open(path, flags, 0o600),
+    () => unlink(path),
+  )
   try {
     for (let offset = 0; offset < data.length; ) {
       const slice = data.subarray(offset, offset + sliceSize)
@@ -165,12 +171,13 @@ async function writeFile(dir: Dir, path: string, data: Uint8Array, signal: Abort
   }
 }
 
-/** Opens a file; one that is opened too late for its caller is closed. */
+/** Opens a file; one that is opened too late for its caller is closed, and `undo` done. */
 async function openFile<T extends FileHandle | undefined>(
   dir: Dir,
   doing: string,
   signal: AbortSignal | undefined,
   work: () => Promise<T>,
+  undo?: () => Promise<void>,
 ): Promise<T> {
   let opening: Promise<T> | undefined
   try {
@@ -179,7 +186,12 @@ async function openFile<T extends FileHandle | undefined>(
       return opening
     })
   } catch (error) {
-    opening?.then((handle) => handle?.close()).catch(() => undefined)
+    opening
+      ?.then(async (handle) => {
+        await handle?.close()
+        await undo?.()
+      })
+      .catch(() => undefined)
     throw error
   }
 }

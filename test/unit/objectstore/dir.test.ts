@@ -12,6 +12,7 @@ import {
 import * as files from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as later } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openDirStore } from '../../../src/objectstore/dir.ts'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
@@ -181,6 +182,25 @@ describe('a store in a directory', () => {
     await expect(hanging.stat('a')).rejects.toMatchObject(late)
     never.reject(Object.assign(new Error('ENOENT'), { code: 'ENOENT' }))
     expect(await hanging.stat('a')).toBeUndefined()
+  })
+
+  it('loses no thread to calls that are aborted at any moment', async () => {
+    const puts = Array.from({ length: 150 }, async (_, index) => {
+      const controller = new AbortController()
+      const put = store.put(`a/${index}`, data, { signal: controller.signal })
+      const turns = index % 30
+      void (async () => {
+        for (let turn = 0; turn < turns; turn++) await (turn % 3 === 0 ? later(0) : undefined)
+        controller.abort(new Error('enough'))
+      })()
+      return await put.catch((error: Error) => error.message)
+    })
+    const ends = await Promise.all(puts)
+    expect(ends.filter((it) => it !== undefined && it !== 'enough')).toEqual([])
+    expect(ends).toContain('enough')
+    await store.put('b', data, { signal: AbortSignal.timeout(5000) })
+    await vi.waitFor(() => expect(readdirSync(join(path, '.tmp'))).toEqual([]))
+    for (const key of await keys()) expect(await store.get(key)).toEqual(data)
   })
 
   it('is not opened where there is none', async () => {
