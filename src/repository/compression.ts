@@ -1,0 +1,55 @@
+/** How a chunk's or an object's bytes are made shorter: zstd from Node, or not at all when that does not pay. */
+
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { AppError } from '../errors.ts'
+
+/** Values of a directory entry's method (FORMAT.md 4.1). */
+export const methods = { stored: 0, zstd: 1 } as const
+
+const level = { [constants.ZSTD_c_compressionLevel]: 1 }
+/** Below this nothing is gained: a frame has 9 bytes of its own. */
+const shortest = 64
+
+/** Compresses when it saves at least 1/32. @returns the method and the bytes, which may be `content` itself */
+export function compress(content: Uint8Array): { method: number; bytes: Uint8Array } {
+  if (content.length < shortest) return { method: methods.stored, bytes: content }
+  const bytes = zstd(content)
+  if (bytes.length > content.length - (content.length >> 5)) return { method: methods.stored, bytes: content }
+  return { method: methods.zstd, bytes }
+}
+
+/** A zstd frame of `content`. */
+export function zstd(content: Uint8Array): Buffer {
+  // An output buffer of about the right size at once, and the size told beforehand: a third faster for small chunks.
+  const chunkSize = Math.max(1024, content.length)
+  return zstdCompressSync(content, { params: level, chunkSize, pledgedSrcSize: content.length })
+}
+
+/** Whether the beginning of a file compresses to less than 90 % (FORMAT.md 5.2). */
+export function compressesWell(sample: Uint8Array): boolean {
+  return sample.length > 0 && zstd(sample).length < sample.length * 0.9
+}
+
+/**
+ * Undoes `compress`; takes no more memory than `length` whatever the frame claims.
+ * @throws CORRUPT when the result has not exactly `length` bytes
+ */
+export function decompress(method: number, bytes: Uint8Array, length: number, what: string): Uint8Array {
+  if (method === methods.stored && bytes.length === length) return bytes
+  if (method !== methods.zstd) throw corrupt(what, `method ${method} with ${bytes.length} for ${length} bytes`)
+  const content = unpack(bytes, length, what)
+  if (content.length !== length) throw corrupt(what, `it has ${content.length} bytes instead of ${length}`)
+  return content
+}
+
+function unpack(bytes: Uint8Array, length: number, what: string): Buffer {
+  try {
+    return zstdDecompressSync(bytes, { maxOutputLength: length, chunkSize: Math.max(64, length) })
+  } catch (error) {
+    throw corrupt(what, (error as Error).message)
+  }
+}
+
+function corrupt(what: string, fact: string): AppError {
+  return new AppError('CORRUPT', `${what} does not decompress: ${fact}`)
+}

@@ -1,0 +1,179 @@
+/** The task of a hand in a backup: read files, cut, store, and say what their contents are. */
+
+import { closeSync, fstatSync, readSync } from 'node:fs'
+import { fromErrno } from '../errors.ts'
+import type { Bytes } from '../model.ts'
+import type { Bridge } from './bridge.ts'
+import { kinds } from './chunk-entry.ts'
+import { ChunkTable, type SharedTable } from './chunk-table.ts'
+import { ChunkWriter } from './chunk-writer.ts'
+import {
+  Chunker,
+  chooseProfile,
+  type FormerFile,
+  fixedLength,
+  longest,
+  type Profile,
+  profiles,
+  sampleLength,
+} from './chunker.ts'
+import { ContentBuilder } from './content.ts'
+import { dataExtents } from './data-extents.ts'
+import type { IndexedPack } from './index-object.ts'
+import { openNoFollow } from './source-file.ts'
+import type { TaskContext } from './tasks.ts'
+import { statOf, type TreeStat, types } from './tree-record.ts'
+
+/** A file, or a part of one. */
+export interface FileTask {
+  /** For system calls; latin1. */
+  readonly path: string
+  readonly ctimeNs: bigint
+  /** Only these bytes; the result is at level 1 then. */
+  readonly part?: { readonly start: Bytes; readonly end: Bytes }
+  readonly former?: FormerFile | undefined
+}
+
+export interface FileResult {
+  readonly level: number
+  readonly references: Uint8Array
+  readonly profile: Profile
+  /** The file changed while it was read. */
+  readonly changed: boolean
+  /** When it is not the one of the task's ctime. */
+  readonly stat?: TreeStat
+}
+
+export interface ReadFilesAnswer {
+  /** Null for a file that is gone. */
+  readonly files: readonly (FileResult | null)[]
+  /** Packs that may now be indexed. */
+  readonly packs: readonly IndexedPack[]
+  readonly bytes: Bytes
+}
+
+interface Hand {
+  readonly bridge: Bridge
+  readonly chunker: Chunker
+  readonly writer: ChunkWriter
+}
+
+const hands = new WeakMap<TaskContext, Hand>()
+
+function handOf(context: TaskContext, table: SharedTable): Hand {
+  const known = hands.get(context)
+  if (known) return known
+  const { bridge, seal } = context
+  const hand = {
+    bridge,
+    chunker: new Chunker(seal.gearTable()),
+    writer: new ChunkWriter(bridge, seal, new ChunkTable(table)),
+  }
+  hands.set(context, hand)
+  return hand
+}
+
+/** @throws errors of reading, with the path */
+export function readFiles(
+  context: TaskContext,
+  args: { table: SharedTable; tasks: readonly FileTask[] },
+): ReadFilesAnswer {
+  const hand = handOf(context, args.table)
+  let bytes = 0
+  const files = args.tasks.map((task) => {
+    const read = readFile(hand, task)
+    bytes += read?.bytes ?? 0
+    return read?.result ?? null
+  })
+  return { files, packs: hand.writer.takeStored(), bytes }
+}
+
+/** Makes durable what this hand has stored. */
+export function flushFiles(context: TaskContext, args: { table: SharedTable }): readonly IndexedPack[] {
+  const { writer } = handOf(context, args.table)
+  writer.flush()
+  return writer.takeStored()
+}
+
+function readFile(hand: Hand, task: FileTask): { result: FileResult; bytes: Bytes } | undefined {
+  const fd = openNoFollow(task.path)
+  if (fd === undefined) return undefined
+  try {
+    const before = fstatSync(fd, { bigint: true })
+    const stat = statOf(before)
+    if (stat.type !== types.file) return undefined
+    const size = Number(stat.size)
+    const profile = chooseProfile(size, task.former, () => sample(fd))
+    const { start, end } = task.part ?? { start: 0, end: size }
+    const isSparse = before.blocks * 512n < before.size
+    const content = readContent({ hand, fd, profile }, start, end, isSparse).finish(task.part ? 1 : 0)
+    const after = fstatSync(fd, { bigint: true })
+    const changed = after.ctimeNs !== before.ctimeNs || after.size !== before.size
+    const result = {
+      ...content,
+      profile,
+      changed: changed || (task.part !== undefined && after.ctimeNs !== task.ctimeNs),
+    }
+    return { result: before.ctimeNs === task.ctimeNs ? result : { ...result, stat }, bytes: end - start }
+  } catch (error) {
+    throw fromErrno(error, `reading ${task.path}`)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function sample(fd: number): Buffer {
+  const buffer = Buffer.alloc(sampleLength)
+  return buffer.subarray(0, readSync(fd, buffer, 0, sampleLength, 0))
+}
+
+interface Reading {
+  readonly hand: Hand
+  readonly fd: number
+  readonly profile: Profile
+}
+
+/** The content of the bytes from `start` to `end`: exactly so many, whatever becomes of the file meanwhile. */
+function readContent(reading: Reading, start: Bytes, end: Bytes, isSparse: boolean): ContentBuilder {
+  const builder = new ContentBuilder((list) => reading.hand.writer.put(kinds.list, list))
+  const extents = isSparse ? dataExtents(reading.hand.bridge, reading.fd, start, end) : [{ start, end }]
+  let position = start
+  for (const extent of extents) {
+    builder.addHole(extent.start - position)
+    position = readExtent(reading, builder, extent.start, extent.end)
+  }
+  builder.addHole(end - position)
+  return builder
+}
+
+/** @returns where the data ended: `end`, or less when the file has become shorter */
+function readExtent({ hand, fd, profile }: Reading, builder: ContentBuilder, start: Bytes, end: Bytes): Bytes {
+  const { chunker, writer } = hand
+  const { buffer } = chunker
+  let from = 0
+  let filled = 0
+  let position = start // of the byte at `filled`
+  let last = end
+  for (;;) {
+    if (filled - from < longest(profile) && position < last) {
+      buffer.copyWithin(0, from, filled)
+      filled -= from
+      from = 0
+      const count = readSync(fd, buffer, filled, Math.min(buffer.length - filled, last - position), position)
+      if (count === 0) last = position
+      filled += count
+      position += count
+      continue
+    }
+    if (from === filled) return position
+    const cut = nextCut(chunker, profile, from, filled, position - (filled - from))
+    builder.addChunk(writer.put(kinds.data, buffer.subarray(from, cut)), cut - from)
+    from = cut
+  }
+}
+
+/** Fixed chunks end at multiples of their length, also when their extent does not begin at one. */
+function nextCut(chunker: Chunker, profile: Profile, from: number, filled: number, position: Bytes): number {
+  if (profile !== profiles.fixed) return chunker.next(profile, from, filled)
+  return Math.min(filled, from + fixedLength - (position % fixedLength))
+}

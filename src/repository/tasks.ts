@@ -1,0 +1,24 @@
+/** All tasks that workers do, by name. */
+
+import type { Bridge } from './bridge.ts'
+import { flushFiles, readFiles } from './read-files.ts'
+import type { Seal } from './seal.ts'
+import { backupTree } from './tree-backup.ts'
+import { restoreTree } from './tree-restore.ts'
+import { finishEntries, writeEntries, writeStretch } from './write-files.ts'
+
+/** What every task works with. */
+export interface TaskContext {
+  readonly bridge: Bridge
+  readonly seal: Seal
+}
+
+export const tasks: Readonly<Record<string, (context: TaskContext, args: never) => unknown>> = {
+  backupTree,
+  readFiles,
+  flushFiles,
+  restoreTree,
+  writeEntries,
+  writeStretch,
+  finishEntries,
+}
