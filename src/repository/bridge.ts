@@ -14,12 +14,16 @@ export interface Requests {
   put: { args: { key: string; bytes: Uint8Array<ArrayBuffer> }; answer: null }
   /** One page, in ascending order. */
   list: { args: { prefix: string; after: string | null }; answer: readonly ListedObject[] }
+  /** Its size, or null when there is none. */
+  stat: { args: { key: string }; answer: number | null }
   delete: { args: { keys: readonly string[] }; answer: null }
   exec: { args: { program: string; args: readonly string[]; timeoutMs: number }; answer: string }
   /** As `exec`; null when the program ran and failed. */
   execOrNull: { args: { program: string; args: readonly string[]; timeoutMs: number }; answer: string | null }
   /** Gives a task to one of the hands. */
   hand: { args: { task: string; args: unknown }; answer: unknown }
+  /** Hands results to the job's caller; answered when it has taken them. */
+  emit: { args: { items: readonly unknown[] }; answer: null }
   progress: { args: { done: number; total: number | null; unit: 'bytes' | 'files' }; answer: null }
 }
 

@@ -3,7 +3,7 @@
 import { AppError } from '../errors.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import type { IndexWriter } from './index-writer.ts'
-import { loadChunks } from './known-chunks.ts'
+import { loadReliableChunks } from './known-chunks.ts'
 import { newId, objectName } from './layout.ts'
 import { type Backup, encodeManifest, type Manifest, parseManifest } from './manifest.ts'
 import { Reachable } from './reachable.ts'
@@ -40,7 +40,7 @@ export function commit(
 }
 
 function lookAgain(context: TaskContext, manifest: Omit<Manifest, 'version' | 'added'>): void {
-  const table: ChunkTable = loadChunks(context, { room: 0, withoutCondemned: true })
+  const table: ChunkTable = loadReliableChunks(context, 0)
   const reachable = new Reachable(context, table)
   reachable.addBackup({ kind: manifest.kind, root: manifest.root })
   if (reachable.missing.length === 0) return
@@ -57,4 +57,9 @@ export function readBackup({ bridge, seal }: TaskContext, id: string): Backup {
   if (!object)
     throw new AppError('NOT_FOUND', `there is no backup ${id} in this repository; list them with 'backup ls'`)
   return parseManifest(id, seal.openObject('M', name, object))
+}
+
+/** Whether a verify found that this backup lacks something. */
+export function isMarkedDamaged({ bridge }: TaskContext, id: string): boolean {
+  return bridge.call('list', { prefix: `damaged/${id}/`, after: null }).length > 0
 }

@@ -32,6 +32,14 @@ export interface Stretch {
 /** Stores a list and gives its id. */
 export type StoreList = (list: Buffer) => Buffer
 
+/** A list of one reference. */
+export function oneReference(id: Uint8Array, length: Bytes): Buffer {
+  const reference = Buffer.alloc(referenceLength)
+  reference.set(id)
+  writeLength(reference, 0, length)
+  return reference
+}
+
 class Level {
   readonly bytes = Buffer.alloc(listLength * referenceLength)
   count = 0

@@ -35,6 +35,8 @@ export interface CrewOptions {
   /** Threads that do the heavy part. */
   readonly hands: number
   progress(done: number, total: number | null, unit: 'bytes' | 'files'): void
+  /** Takes what a job hands out; it goes on when this has resolved. */
+  take?(items: readonly unknown[]): Promise<void>
 }
 
 /** What a worker is started with. */
@@ -98,6 +100,7 @@ class Member {
 
 export class Crew {
   readonly options: CrewOptions
+  #lead: Member | undefined
   readonly #hands: Member[] = []
   readonly #waiting: (() => void)[] = []
   readonly #pending = new Set<Promise<unknown>>()
@@ -112,24 +115,36 @@ export class Crew {
    * @throws what the job threw, or the signal's reason
    */
   async run<T>(job: string, args: unknown): Promise<T> {
+    try {
+      return await this.step<T>(job, args)
+    } finally {
+      await this.stop()
+    }
+  }
+
+  /**
+   * Runs a job in the lead, which remembers what earlier ones left; one at a time. End with `stop`.
+   * @throws what the job threw, or the signal's reason
+   */
+  async step<T>(job: string, args: unknown): Promise<T> {
     const { signal } = this.options
     signal.throwIfAborted()
-    const lead = new Member(this)
-    const stop = () => this.#stop([lead, ...this.#hands])
+    const stop = () => void this.stop()
     signal.addEventListener('abort', stop, { once: true })
+    this.#lead ??= new Member(this)
     try {
-      return (await lead.run(job, args)) as T
+      return (await this.#lead.run(job, args)) as T
     } catch (error) {
       throw signal.aborted ? signal.reason : error
     } finally {
       signal.removeEventListener('abort', stop)
-      await stop()
     }
   }
 
-  /** Programs first: a worker may be waiting for one in the kernel. */
-  async #stop(members: readonly Member[]): Promise<void> {
+  /** Ends all workers, and waits for what they had under way. Programs first: a worker may be waiting for one in the kernel. */
+  async stop(): Promise<void> {
     this.#ending.abort(new AppError('CANCELLED', 'the job has ended'))
+    const members = this.#lead ? [this.#lead, ...this.#hands] : this.#hands
     await Promise.all(members.map((member) => member.end()))
     await Promise.allSettled(this.#pending)
   }
@@ -221,6 +236,7 @@ const services: Services = {
     return null
   },
   list: (crew, { prefix, after }) => page(crew, prefix, after),
+  stat: async ({ options, signal }, { key }) => (await options.store.stat(key, { signal }))?.size ?? null,
   delete: async ({ options, signal }, { keys }) => {
     await options.store.delete(keys, { signal })
     return null
@@ -237,6 +253,10 @@ const services: Services = {
   },
   hand: (crew, { task, args }) =>
     task.startsWith('every:') ? crew.everyHand(task.slice(6), args) : crew.hand(task, args),
+  emit: async ({ options }, { items }) => {
+    await options.take?.(items)
+    return null
+  },
   progress: async ({ options }, { done, total, unit }) => {
     options.progress(done, total, unit)
     return null

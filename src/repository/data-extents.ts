@@ -20,14 +20,19 @@ const zeros = Buffer.alloc(blockLength)
 
 /** The extents with data between `start` and `end`, in order. */
 export function dataExtents(bridge: Bridge, fd: number, start: Bytes, end: Bytes): Extent[] {
-  const mapped = end - start >= worthAProcess ? askKernel(bridge, fd) : undefined
-  const extents = mapped ?? [...nonZero(fd, start, end)]
+  const mapped = end - start >= worthAProcess ? mappedExtents(bridge, fd) : undefined
+  return clipExtents(mapped ?? [...nonZero(fd, start, end)], start, end)
+}
+
+/** What of `extents` lies between `start` and `end`. */
+export function clipExtents(extents: readonly Extent[], start: Bytes, end: Bytes): Extent[] {
   return extents
     .map((e) => ({ start: Math.max(e.start, start), end: Math.min(e.end, end) }))
     .filter((e) => e.start < e.end)
 }
 
-function askKernel(bridge: Bridge, fd: number): Extent[] | undefined {
+/** All extents with data as the file system knows them; undefined when it cannot tell. */
+export function mappedExtents(bridge: Bridge, fd: number): Extent[] | undefined {
   const path = `/proc/${process.pid}/fd/${fd}`
   try {
     // -s: data not yet written out has no extent.

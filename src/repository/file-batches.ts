@@ -1,13 +1,15 @@
 /** Hands changed files to the hands in batches, large files in parts, and brings their contents back. Runs in the lead of a backup. */
 
+import { closeSync } from 'node:fs'
 import type { Bytes } from '../model.ts'
 import type { Bridge } from './bridge.ts'
 import type { ChunkTable } from './chunk-table.ts'
-import type { FormerFile } from './chunker.ts'
+import { type FormerFile, profiles } from './chunker.ts'
 import { type Content, ContentBuilder, type StoreList } from './content.ts'
+import { clipExtents, type Extent, mappedExtents } from './data-extents.ts'
 import type { IndexWriter } from './index-writer.ts'
 import type { FileResult, FileTask, ReadFilesAnswer } from './read-files.ts'
-import type { SourceDirectory } from './source-file.ts'
+import { openNoFollow, type SourceDirectory } from './source-file.ts'
 import type { TreeStat } from './tree-record.ts'
 
 export interface ReadContent {
@@ -15,6 +17,22 @@ export interface ReadContent {
   readonly profile: number
   readonly changed: boolean
   readonly stat: TreeStat | undefined
+}
+
+export interface ChangedFile {
+  readonly size: Bytes
+  readonly ctimeNs: bigint
+  readonly former: FormerFile | undefined
+  /** It has fewer blocks than its size needs. */
+  readonly isSparse: boolean
+}
+
+interface Part {
+  readonly start: Bytes
+  readonly end: Bytes
+  readonly isHole: boolean
+  readonly task: FileTask
+  result: FileResult | null
 }
 
 const batchBytes = 8 * 2 ** 20
@@ -45,27 +63,48 @@ export class FileBatches {
   }
 
   /** Reads the file `name`; `done` gets its content after a later `flush` and pump, or null when it is gone. */
-  add(
-    directory: SourceDirectory,
-    name: string,
-    file: { readonly size: Bytes; readonly ctimeNs: bigint; readonly former: FormerFile | undefined },
-    done: (content: ReadContent | null) => void,
-  ): void {
-    const task = { path: directory.path(name), ctimeNs: file.ctimeNs, former: file.former }
-    const parts = Math.ceil(file.size / partLength)
-    const results: (FileResult | null)[] = []
-    let missing = Math.max(1, parts)
+  add(directory: SourceDirectory, name: string, file: ChangedFile, done: (content: ReadContent | null) => void): void {
+    const { size, ctimeNs, former } = file
+    const task = { path: directory.path(name), ctimeNs, former }
     directory.use()
-    const arrived = (index: number, result: FileResult | null) => {
-      results[index] = result
-      if (--missing > 0) return
-      directory.release()
-      done(this.#joined(results))
+    if (size <= partLength) {
+      return this.#push(task, size, (result) => {
+        directory.release()
+        done(result && { ...result, content: contentOf(result), stat: result.stat })
+      })
     }
-    if (parts <= 1) return this.#push(task, file.size, (result) => arrived(0, result))
-    for (let i = 0; i < parts; i++) {
-      const part = { start: i * partLength, end: Math.min(file.size, (i + 1) * partLength) }
-      this.#push({ ...task, part }, part.end - part.start, (result) => arrived(i, result))
+    const parts = this.#parts(task, file)
+    let missing = parts.length
+    parts.forEach((part) => {
+      const arrived = (result: FileResult | null) => {
+        part.result = result
+        if (--missing > 0) return
+        directory.release()
+        done(this.#joined(parts))
+      }
+      if (part.isHole) arrived(null)
+      else this.#push(part.task, part.end - part.start, arrived)
+    })
+  }
+
+  /** Where a file with holes has data is asked for once, and not by each hand for its part. */
+  #parts(task: FileTask, { size, isSparse }: ChangedFile): Part[] {
+    const extents = isSparse ? this.#extents(task.path) : undefined
+    return Array.from({ length: Math.ceil(size / partLength) }, (_, i) => {
+      const part = { start: i * partLength, end: Math.min(size, (i + 1) * partLength) }
+      const clipped = extents && clipExtents(extents, part.start, part.end)
+      const isHole = clipped?.length === 0
+      return { ...part, isHole, task: { ...task, part, ...(clipped && { extents: clipped }) }, result: null }
+    })
+  }
+
+  #extents(path: string): Extent[] | undefined {
+    const fd = openNoFollow(path)
+    if (fd === undefined) return undefined
+    try {
+      return mappedExtents(this.#bridge, fd)
+    } finally {
+      closeSync(fd)
     }
   }
 
@@ -76,16 +115,16 @@ export class FileBatches {
     if (this.#bytes >= batchBytes || this.#tasks.length >= batchFiles) this.flush()
   }
 
-  #joined(results: readonly (FileResult | null)[]): ReadContent | null {
-    const [first] = results
-    if (!first || results.includes(null)) return null
-    const changed = results.some((result) => result?.changed)
-    if (results.length === 1) {
-      return { content: contentOf(first), profile: first.profile, changed, stat: first.stat }
-    }
+  #joined(parts: readonly Part[]): ReadContent | null {
+    if (parts.some(({ isHole, result }) => !isHole && !result)) return null
     const builder = new ContentBuilder(this.#storeList, 1)
-    for (const result of results) if (result) builder.addReferences(contentOf(result).references)
-    return { content: builder.finish(), profile: first.profile, changed, stat: undefined }
+    for (const { result, start, end } of parts) {
+      if (result) builder.addReferences(contentOf(result).references)
+      else builder.addHole(end - start)
+    }
+    const profile = parts.find(({ result }) => result)?.result?.profile ?? profiles.large
+    const changed = parts.some(({ result }) => result?.changed)
+    return { content: builder.finish(), profile, changed, stat: undefined }
   }
 
   /** Gives out what has been collected; waits while much is given out already. */

@@ -26,9 +26,12 @@ export class Reachable {
   readonly #table: ChunkTable
   readonly #reader: ChunkReader
   readonly #marks: Uint8Array
+  readonly #isLost: (id: Buffer) => boolean
   #path: Buffer = Buffer.alloc(0)
 
-  constructor({ bridge, seal }: TaskContext, table: ChunkTable) {
+  /** @param isLost true for chunks that are in the table but known not to open */
+  constructor({ bridge, seal }: TaskContext, table: ChunkTable, isLost: (id: Buffer) => boolean = () => false) {
+    this.#isLost = isLost
     this.#table = table
     this.#reader = new ChunkReader(bridge, seal, table)
     this.#marks = new Uint8Array((table.size >> 3) + 1)
@@ -43,25 +46,22 @@ export class Reachable {
   addBackup({ kind, root }: { readonly kind: BackupKind; readonly root: string }): void {
     this.#path = Buffer.from(kind === 'tree' ? '/' : 'the device')
     const id = Buffer.from(root, 'hex')
-    // What a root that was visited reaches was noted then, missing chunks too: they are looked for again for this backup.
     this.#mark(id)
-    const bytes = this.#read(id)
-    if (!bytes) return
-    if (kind === 'block') this.#addContent(readBlockRoot(bytes).content)
-    else this.#addTree(bytes)
+    this.#inspect(id, (bytes) => {
+      if (kind === 'block') this.#addContent(readBlockRoot(bytes).content)
+      else this.#addTree(bytes)
+    })
   }
 
   #addTree(bytes: Uint8Array): void {
     for (const { id, path } of readTreeRoot(bytes)) {
       this.#path = path
-      if (this.#mark(id)) this.#addSegment(id)
+      if (this.#mark(id)) this.#inspect(id, (segment) => this.#addSegment(segment))
     }
   }
 
-  #addSegment(id: Buffer): void {
-    const bytes = this.#read(id)
-    if (!bytes) return
-    for (const { directory, record } of new TreeWalk(true).segment(bytes)) {
+  #addSegment(bytes: Uint8Array): void {
+    for (const { directory, record } of new TreeWalk(this.#path.length > 0).segment(bytes)) {
       if (record) this.#addRecord(joinPath(directory, record.name), record)
     }
   }
@@ -73,8 +73,9 @@ export class Reachable {
   }
 
   #addContent(content: Content): void {
-    visitContent(content, (id) => this.#read(id) ?? Buffer.alloc(0), {
-      enter: (id) => this.#mark(id) && this.#table.locate(id) !== undefined,
+    let list: Uint8Array = Buffer.alloc(0)
+    visitContent(content, () => list, {
+      enter: (id) => this.#mark(id) && this.#inspect(id, (bytes) => (list = bytes)),
       chunk: (id) => this.#mark(id),
     })
   }
@@ -82,8 +83,8 @@ export class Reachable {
   /** @returns whether it is there and was not marked before */
   #mark(id: Buffer): boolean {
     const number = this.#table.find(id)
-    if (number < 0) {
-      this.#lacks(id, 'missing')
+    if (number < 0 || this.#isLost(id)) {
+      this.#lacks(id, number < 0 ? 'missing' : 'corrupt')
       return false
     }
     if (this.isMarked(number)) return false
@@ -91,13 +92,18 @@ export class Reachable {
     return true
   }
 
-  #read(id: Buffer): Uint8Array | undefined {
+  /** Reads a chunk and has it looked into; damage is noted. @returns whether it was sound */
+  #inspect(id: Buffer, look: (bytes: Uint8Array) => void): boolean {
+    const before = this.missing.length
+    if (this.#table.locate(id) === undefined) return false
     try {
-      return this.#reader.read(id)
+      look(this.#reader.read(id))
+      return true
     } catch (error) {
       if (!isAppError(error, 'CORRUPT', 'NOT_FOUND')) throw error
-      this.#lacks(id, error.code === 'CORRUPT' ? 'corrupt' : 'in a pack that is missing')
-      return undefined
+      if (this.missing.length === before)
+        this.#lacks(id, error.code === 'CORRUPT' ? 'corrupt' : 'in a pack that is missing')
+      return false
     }
   }
 

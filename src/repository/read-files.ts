@@ -18,7 +18,7 @@ import {
   sampleLength,
 } from './chunker.ts'
 import { ContentBuilder } from './content.ts'
-import { dataExtents } from './data-extents.ts'
+import { dataExtents, type Extent } from './data-extents.ts'
 import type { IndexedPack } from './index-object.ts'
 import { openNoFollow } from './source-file.ts'
 import type { TaskContext } from './tasks.ts'
@@ -32,6 +32,8 @@ export interface FileTask {
   /** Only these bytes; the result is at level 1 then. */
   readonly part?: { readonly start: Bytes; readonly end: Bytes }
   readonly former?: FormerFile | undefined
+  /** Where it has data, when that is known already. */
+  readonly extents?: readonly Extent[]
 }
 
 export interface FileResult {
@@ -106,7 +108,8 @@ function readFile(hand: Hand, task: FileTask): { result: FileResult; bytes: Byte
     const profile = chooseProfile(size, task.former, () => sample(fd))
     const { start, end } = task.part ?? { start: 0, end: size }
     const isSparse = before.blocks * 512n < before.size
-    const content = readContent({ hand, fd, profile }, start, end, isSparse).finish(task.part ? 1 : 0)
+    const extents = task.extents ?? (isSparse ? dataExtents(hand.bridge, fd, start, end) : [{ start, end }])
+    const content = readContent({ hand, fd, profile }, extents, start, end).finish(task.part ? 1 : 0)
     const after = fstatSync(fd, { bigint: true })
     const changed = after.ctimeNs !== before.ctimeNs || after.size !== before.size
     const result = {
@@ -134,9 +137,8 @@ interface Reading {
 }
 
 /** The content of the bytes from `start` to `end`: exactly so many, whatever becomes of the file meanwhile. */
-function readContent(reading: Reading, start: Bytes, end: Bytes, isSparse: boolean): ContentBuilder {
+function readContent(reading: Reading, extents: readonly Extent[], start: Bytes, end: Bytes): ContentBuilder {
   const builder = new ContentBuilder((list) => reading.hand.writer.put(kinds.list, list))
-  const extents = isSparse ? dataExtents(reading.hand.bridge, reading.fd, start, end) : [{ start, end }]
   let position = start
   for (const extent of extents) {
     builder.addHole(extent.start - position)

@@ -5,12 +5,18 @@
 
 import { randomBytes } from 'node:crypto'
 import { AppError, isAppError } from '../errors.ts'
+import type { Bytes } from '../model.ts'
 import type { ObjectStore } from '../objectstore/objectstore.ts'
+import type { BlockBackupArgs } from './block-backup.ts'
+import type { BlockRestoreArgs } from './block-restore.ts'
+import type { RepairResult, VerifyArgs, VerifyResult } from './check.ts'
 import { checkConfig, encodeConfig, newConfig, parseConfig, type RepositoryConfig } from './config.ts'
-import { Crew, type Tools } from './crew.ts'
+import { Crew, type CrewOptions, type Tools } from './crew.ts'
 import { describeKey, type KeyCost, type KeyInfo, unwrapMasterKey, wrapMasterKey } from './keys.ts'
 import { configName, folders, idOf, newId, objectName } from './layout.ts'
+import type { ListedFile, ListFilesArgs } from './list-files.ts'
 import { type Backup, parseManifest } from './manifest.ts'
+import type { PruneResult } from './prune.ts'
 import { Seal, type SealSecrets } from './seal.ts'
 import type { TreeBackupArgs } from './tree-backup.ts'
 import type { TreeRestoreArgs, TreeRestoreResult } from './tree-restore.ts'
@@ -201,15 +207,87 @@ export class Repository {
     return this.#run('restoreTree', args, options)
   }
 
-  #run<T>(job: string, args: unknown, options: JobOptions): Promise<T> {
-    const crew = new Crew({
+  /** Backs up a device or an image. @throws INVALID_ARGUMENT for a parent of another kind */
+  backupBlock(args: Omit<BlockBackupArgs, 'graceMs'>, options: JobOptions = {}): Promise<Backup> {
+    return this.#run('backupBlock', { ...args, graceMs: this.graceMs }, options)
+  }
+
+  /** Restores a block backup onto a device or a file. @returns bytes written */
+  restoreBlock(args: BlockRestoreArgs, options: JobOptions = {}): Promise<Bytes> {
+    return this.#run('restoreBlock', args, options)
+  }
+
+  /** Opens a block backup for random reads. It holds a worker until it is closed. */
+  async openBlock(backup: string, options: JobOptions = {}): Promise<BlockReader> {
+    const crew = this.#crew(options)
+    try {
+      const size = await crew.step<Bytes>('openBlock', { backup })
+      let last: Promise<unknown> = Promise.resolve()
+      const read = (start: Bytes, end: Bytes): Promise<Uint8Array> => {
+        const next = last.then(() => crew.step<Uint8Array>('readBlock', { start, end }))
+        last = next.catch(() => undefined)
+        return next
+      }
+      return { size, read, [Symbol.asyncDispose]: () => crew.stop() }
+    } catch (error) {
+      await crew.stop()
+      throw error
+    }
+  }
+
+  /** Gives the files of a tree backup in the order of the tree, a page at a time; waits for `take` before it reads on. */
+  async listFiles(
+    args: ListFilesArgs,
+    take: (files: readonly ListedFile[]) => Promise<void>,
+    options: JobOptions = {},
+  ): Promise<void> {
+    await this.#run('listFiles', args, options, (items) => take(items as readonly ListedFile[]))
+  }
+
+  /** Checks the repository; damage is the result, not an error. */
+  verify(args: VerifyArgs, options: JobOptions = {}): Promise<VerifyResult> {
+    return this.#run('verify', args, options)
+  }
+
+  /** Writes the indexes anew from the packs. */
+  repair(args: { readonly readData: boolean }, options: JobOptions = {}): Promise<RepairResult> {
+    return this.#run('repair', args, options)
+  }
+
+  /** Forgets backups: their data stays until a prune. Idempotent. */
+  async deleteBackups(ids: readonly string[], signal?: AbortSignal): Promise<void> {
+    const marks: string[] = []
+    for await (const { key } of this.#store.list(folders.damaged, { signal })) {
+      if (ids.some((id) => key.startsWith(`${folders.damaged}${id}/`))) marks.push(key)
+    }
+    await this.#store.delete([...ids.map((id) => objectName('manifests', id)), ...marks], { signal })
+  }
+
+  /** Removes what no backup needs: what was found so one grace period ago, for good; what is found so now, at a later prune. */
+  prune(args: { readonly dryRun: boolean }, options: JobOptions = {}): Promise<PruneResult> {
+    return this.#run('prune', { ...args, graceMs: this.graceMs }, options)
+  }
+
+  #run<T>(job: string, args: unknown, options: JobOptions, take?: CrewOptions['take']): Promise<T> {
+    return this.#crew(options, take).run<T>(job, args)
+  }
+
+  #crew(options: JobOptions, take?: CrewOptions['take']): Crew {
+    return new Crew({
       store: this.#store,
       tools: this.#tools,
       secrets: this.#secrets,
       signal: options.signal ?? new AbortController().signal,
       hands: this.#hands,
       progress: options.progress ?? (() => undefined),
+      ...(take && { take }),
     })
-    return crew.run<T>(job, args)
   }
+}
+
+/** Random reads of a block backup; several may be asked for at once. */
+export interface BlockReader extends AsyncDisposable {
+  readonly size: Bytes
+  /** The bytes from `start` to `end`, at most 64 MiB. */
+  read(start: Bytes, end: Bytes): Promise<Uint8Array>
 }

@@ -13,6 +13,7 @@ import {
   hkdfSync,
   type KeyObject,
 } from 'node:crypto'
+import { crc32 } from 'node:zlib'
 import { AppError } from '../errors.ts'
 import { decompress, zstd } from './compression.ts'
 
@@ -29,6 +30,7 @@ export type BoxLetter = 'I' | 'M' | 'C' | 'D' | 'L'
 const version = 1
 const boxHead = 16
 const tagLength = 16
+const crcLength = 4
 const maxBox = 256 * 2 ** 20
 const zeroNonce = Buffer.alloc(12)
 
@@ -43,7 +45,7 @@ export class Seal {
   constructor(secrets: SealSecrets) {
     this.#secrets = secrets
     this.encrypted = secrets.masterKey !== null
-    this.chunkOverhead = this.encrypted ? tagLength : 0
+    this.chunkOverhead = this.encrypted ? tagLength : crcLength
     this.directoryOverhead = this.encrypted ? tagLength : 32
     this.#idKey = this.encrypted ? createSecretKey(this.#derive('chunk-id')) : undefined
   }
@@ -100,7 +102,7 @@ export class Seal {
   }
 }
 
-/** Seals chunks and the directory of one pack; plain ones pass chunks through, as their id is their check. */
+/** Seals chunks and the directory of one pack. */
 export class PackSeal {
   readonly #name: string
   readonly #key: KeyObject | undefined
@@ -112,13 +114,13 @@ export class PackSeal {
 
   /** @param entry the chunk's directory entry @returns parts to be stored one after the other */
   sealChunk(offset: number, entry: Buffer, bytes: Uint8Array): readonly Uint8Array[] {
-    if (!this.#key) return [bytes]
+    if (!this.#key) return [bytes, crcOf(bytes)]
     return encrypt(this.#key, nonce(0, offset), chunkData(entry), bytes)
   }
 
   /** @throws CORRUPT. A plain chunk's content has still to be compared with its id. */
   openChunk(offset: number, entry: Buffer, stored: Buffer): Buffer {
-    if (!this.#key) return stored
+    if (!this.#key) return checkedChunk(this.#name, stored)
     return decrypt(this.#key, nonce(0, offset), chunkData(entry), stored, `a chunk of ${this.#name}`)
   }
 
@@ -161,6 +163,19 @@ function decrypt(key: KeyObject, iv: Buffer, data: Buffer, sealed: Buffer, what:
     throw corrupt(what)
   }
   return plain
+}
+
+/** The id proves a plain chunk's content; this finds the altered bits that decompression does not mind. */
+function crcOf(bytes: Uint8Array): Buffer {
+  const crc = Buffer.alloc(crcLength)
+  crc.writeUInt32LE(crc32(bytes))
+  return crc
+}
+
+function checkedChunk(name: string, stored: Buffer): Buffer {
+  const bytes = stored.subarray(0, Math.max(0, stored.length - crcLength))
+  if (!crcOf(bytes).equals(stored.subarray(bytes.length))) throw corrupt(`a chunk of ${name}`)
+  return bytes
 }
 
 function nonce(domain: number, offset: number): Buffer {

@@ -12,11 +12,11 @@ import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import type { FormerFile, Profile } from './chunker.ts'
-import { type BackupLabels, commit, readBackup } from './commit.ts'
+import { type BackupLabels, commit, isMarkedDamaged, readBackup } from './commit.ts'
 import type { Content } from './content.ts'
 import { FileBatches, type ReadContent } from './file-batches.ts'
 import { IndexWriter } from './index-writer.ts'
-import { loadChunks } from './known-chunks.ts'
+import { loadReliableChunks } from './known-chunks.ts'
 import type { Backup } from './manifest.ts'
 import { ParentCursor } from './parent-cursor.ts'
 import { PendingRecord, RecordQueue } from './record-queue.ts'
@@ -47,7 +47,7 @@ const progressEvery = 512
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {
   const since = Date.now()
-  const table = loadChunks(context, { room: roomForNew, withoutCondemned: true })
+  const table = loadReliableChunks(context, roomForNew)
   return new TreeBackup(context, args, table).run(since)
 }
 
@@ -124,7 +124,7 @@ class TreeBackup {
     if (parent === null) return undefined
     try {
       const backup = readBackup(this.#context, parent)
-      if (backup.kind !== 'tree' || isDamaged(this.#context, parent)) return undefined
+      if (backup.kind !== 'tree' || isMarkedDamaged(this.#context, parent)) return undefined
       const reader = new ChunkReader(this.#context.bridge, this.#context.seal, this.#table)
       const segments = readTreeRoot(reader.read(Buffer.from(backup.root, 'hex')))
       for (const { id } of segments) reader.place(id)
@@ -249,6 +249,7 @@ class TreeBackup {
       size: Number(stat.size),
       ctimeNs: stat.ctimeNs,
       former: former ? formerFile(former, stat) : undefined,
+      isSparse: stat.blocks * 512n < stat.size,
     }
     this.#files.add(directory, name, task, (read) => {
       this.#linked.delete(stat.ino)
@@ -309,8 +310,4 @@ function readTarget(directory: SourceDirectory, name: string): Buffer | undefine
     if (['ENOENT', 'EINVAL', 'ENOTDIR'].includes(errno(error) ?? '')) return undefined
     throw error
   }
-}
-
-function isDamaged({ bridge }: TaskContext, id: string): boolean {
-  return bridge.call('list', { prefix: `damaged/${id}/`, after: null }).length > 0
 }

@@ -62,7 +62,7 @@ const checkpointEveryMs = 60_000
 
 export function restoreTree(context: TaskContext, args: TreeRestoreArgs): TreeRestoreResult {
   const backup = readBackup(context, args.backup)
-  const table = loadChunks(context, { room: 0, withoutCondemned: false })
+  const table = loadChunks(context, { room: 0 })
   const path = parseTreePath(args.path)
   const area = new RestoreArea(args.target, backup.id, `${backup.id}/${path.toString('hex')}`)
   try {
@@ -82,6 +82,7 @@ class TreeRestore {
   #batch: EntryTask[] = []
   #batchBytes = 0
   #outstanding = 0
+  #done = 0
   #result = { files: 0, bytes: 0, sockets: 0 }
   #checkpointAt = Date.now() + checkpointEveryMs
 
@@ -160,8 +161,6 @@ class TreeRestore {
       this.#progress(bytes as Bytes)
     })
   }
-
-  #done = 0
 
   #progress(bytes: Bytes): void {
     this.#done += bytes
