@@ -202,14 +202,20 @@ async function answerTo(crew: Crew, request: RequestMessage, port: MessagePort, 
     const work = serve(crew, request.method, request.args)
     // Tasks of hands end with the hands.
     const answer = await (request.method === 'hand' ? work : crew.track(work))
-    if (answer instanceof Uint8Array) transfer.push(answer.buffer as ArrayBuffer)
-    message = { id: request.id, answer }
+    message = { id: request.id, answer: answer instanceof Uint8Array ? transferable(answer, transfer) : answer }
   } catch (error) {
     message = { id: request.id, error: errorMessage(error) }
   }
   port.postMessage(message, transfer)
   Atomics.add(bell, 0, 1)
   Atomics.notify(bell, 0)
+}
+
+/** The bytes, to be moved to the worker; copied only when they share an ArrayBuffer with others. */
+function transferable(bytes: Uint8Array, transfer: ArrayBuffer[]): Uint8Array {
+  const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : Uint8Array.from(bytes)
+  transfer.push(own.buffer as ArrayBuffer)
+  return own
 }
 
 function serve(crew: Crew, method: keyof Requests, args: unknown): Promise<unknown> {
