@@ -1,5 +1,5 @@
 /**
- * Extended attributes and ACLs of many entries at once. Node cannot read them: Debian's `getfattr` does, one process per thousand entries, each named
+ * Extended attributes and ACLs of many entries at once. Node cannot read them: Debian's `getfattr` does, one process for some thousand entries, each named
  * through its held directory so that no planted symlink is followed. Asked only for what is new or changed: setting an attribute sets ctime.
  */
 
@@ -9,7 +9,9 @@ import { type Attribute, encodeAttributes, parseDump } from './attributes.ts'
 import type { Bridge } from './bridge.ts'
 import { openPathOnly, type SourceDirectory } from './source-file.ts'
 
-const batchLength = 1000
+const batchLength = 5000
+/** Directories that a batch may hold open. */
+const mostDirectories = 500
 /** getfattr quotes these, and its output is read as UTF-8: entries of other names go by a descriptor of their own. */
 const plainName = /^[!-[\]-~ ]+$/
 
@@ -22,6 +24,7 @@ interface Wanted {
 export class AttributeReader {
   readonly #bridge: Bridge
   #batch: Wanted[] = []
+  readonly #directories = new Set<SourceDirectory>()
   /** Batches asked for and not answered. */
   outstanding = 0
 
@@ -33,12 +36,14 @@ export class AttributeReader {
   add(directory: SourceDirectory, name: string, done: (attributes: Buffer | undefined) => void): void {
     directory.use()
     this.#batch.push({ directory, name, done })
-    if (this.#batch.length >= batchLength) this.flush()
+    this.#directories.add(directory)
+    if (this.#batch.length >= batchLength || this.#directories.size >= mostDirectories) this.flush()
   }
 
   flush(): void {
     const batch = this.#batch
     this.#batch = []
+    this.#directories.clear()
     const plain = batch.filter(({ name }) => plainName.test(name))
     const odd = batch.filter(({ name }) => !plainName.test(name))
     if (plain.length > 0) this.#ask(plain, ['-h'], (wanted) => ({ path: procPath(wanted), close: () => undefined }))

@@ -11,7 +11,8 @@ export interface Requests {
   get: { args: { key: string; start?: number; end?: number }; answer: Uint8Array<ArrayBuffer> }
   /** As `get` of a whole object; null when there is none. */
   getIfThere: { args: { key: string }; answer: Uint8Array<ArrayBuffer> | null }
-  put: { args: { key: string; bytes: Uint8Array<ArrayBuffer> }; answer: null }
+  /** The bytes come back, for their memory to be used again. */
+  put: { args: { key: string; bytes: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> }
   /** One page, in ascending order. */
   list: { args: { prefix: string; after: string | null }; answer: readonly ListedObject[] }
   /** Its size, or null when there is none. */

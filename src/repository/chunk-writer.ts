@@ -7,7 +7,7 @@ import type { ChunkKind } from './chunk-entry.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { compress } from './compression.ts'
 import type { IndexedPack } from './index-object.ts'
-import { PackBuilder } from './pack.ts'
+import { PackBuilder, packMemory } from './pack.ts'
 import type { Seal } from './seal.ts'
 
 const mostOnTheWay = 2
@@ -17,6 +17,8 @@ export class ChunkWriter {
   readonly #seal: Seal
   readonly #table: ChunkTable
   #pack: PackBuilder | undefined
+  /** Of packs that were stored: taking 16 MiB anew each time costs more than filling them. */
+  readonly #memory: ArrayBuffer[] = []
   #onTheWay = 0
   #stored: IndexedPack[] = []
 
@@ -39,7 +41,7 @@ export class ChunkWriter {
   add(chunk: { id: Buffer; length: number; method: number; kind: number }, bytes: Uint8Array): void {
     const stored = bytes.length + this.#seal.chunkOverhead
     if (this.#pack && !this.#pack.fits(stored)) this.#close()
-    this.#pack ??= new PackBuilder(this.#seal)
+    this.#pack ??= new PackBuilder(this.#seal, this.#memory.pop())
     this.#pack.add({ ...chunk, stored }, bytes)
   }
 
@@ -50,8 +52,9 @@ export class ChunkWriter {
     this.#bridge.pumpUntil(() => this.#onTheWay < mostOnTheWay)
     this.#onTheWay++
     const size = bytes.length
-    const arrived = () => {
+    const arrived = ({ buffer }: Uint8Array<ArrayBuffer>) => {
       this.#onTheWay--
+      if (buffer.byteLength === packMemory) this.#memory.push(buffer)
       this.#stored.push({ id, size, directory })
     }
     this.#bridge.post('put', { key: name, bytes }, arrived, [bytes.buffer])

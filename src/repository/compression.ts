@@ -1,28 +1,21 @@
 /** How a chunk's or an object's bytes are made shorter: zstd from Node, or not at all when that does not pay. */
 
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { zstdDecompressSync } from 'node:zlib'
 import { AppError } from '../errors.ts'
+import { zstd } from './zstd-frames.ts'
 
 /** Values of a directory entry's method (FORMAT.md 4.1). */
 export const methods = { stored: 0, zstd: 1 } as const
 
-const level = { [constants.ZSTD_c_compressionLevel]: 1 }
 /** Below this nothing is gained: a frame has 9 bytes of its own. */
 const shortest = 64
 
-/** Compresses when it saves at least 1/32. @returns the method and the bytes, which may be `content` itself */
+/** Compresses when it saves at least 1/32. @returns the method and the bytes: good until the next call, or `content` itself */
 export function compress(content: Uint8Array): { method: number; bytes: Uint8Array } {
   if (content.length < shortest) return { method: methods.stored, bytes: content }
   const bytes = zstd(content)
   if (bytes.length > content.length - (content.length >> 5)) return { method: methods.stored, bytes: content }
   return { method: methods.zstd, bytes }
-}
-
-/** A zstd frame of `content`. */
-export function zstd(content: Uint8Array): Buffer {
-  // An output buffer of about the right size at once, and the size told beforehand: a third faster for small chunks.
-  const chunkSize = Math.max(1024, content.length)
-  return zstdCompressSync(content, { params: level, chunkSize, pledgedSrcSize: content.length })
 }
 
 /** Whether the beginning of a file compresses to less than 90 % (FORMAT.md 5.2). */

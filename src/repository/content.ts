@@ -41,27 +41,29 @@ export function oneReference(id: Uint8Array, length: Bytes): Buffer {
 }
 
 class Level {
-  readonly bytes = Buffer.alloc(listLength * referenceLength)
+  /** Grows: most contents have few references. */
+  #bytes = Buffer.alloc(inlineReferences * referenceLength)
   count = 0
   covered = 0
 
   add(id: Uint8Array, length: number): void {
     const at = this.count++ * referenceLength
-    this.bytes.set(id, at)
-    writeLength(this.bytes, at, length)
+    if (at === this.#bytes.length) this.#bytes = Buffer.concat([this.#bytes], this.#bytes.length * 2)
+    this.#bytes.set(id, at)
+    writeLength(this.#bytes, at, length)
     this.covered += length
   }
 
   lengthenHole(length: number): boolean {
     const at = (this.count - 1) * referenceLength
-    if (this.count === 0 || !isHole(this.bytes, at)) return false
-    writeLength(this.bytes, at, readLength(this.bytes, at) + length)
+    if (this.count === 0 || !isHole(this.#bytes, at)) return false
+    writeLength(this.#bytes, at, readLength(this.#bytes, at) + length)
     this.covered += length
     return true
   }
 
   take(): Buffer {
-    const list = Buffer.from(this.bytes.subarray(0, this.count * referenceLength))
+    const list = Buffer.from(this.#bytes.subarray(0, this.count * referenceLength))
     this.count = 0
     this.covered = 0
     return list

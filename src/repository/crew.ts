@@ -47,6 +47,8 @@ export interface WorkerStart {
 }
 
 const pageLength = 1000
+/** Node's buffers share ArrayBuffers up to this length; larger ones are a pack's, of which a part is in use. */
+const mostShared = 2 ** 20
 const entry = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url)
 
 type MessagePort = import('node:worker_threads').MessagePort
@@ -213,7 +215,8 @@ async function answerTo(crew: Crew, request: RequestMessage, port: MessagePort, 
 
 /** The bytes, to be moved to the worker; copied only when they share an ArrayBuffer with others. */
 function transferable(bytes: Uint8Array, transfer: ArrayBuffer[]): Uint8Array {
-  const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : Uint8Array.from(bytes)
+  const isOwn = bytes.byteLength === bytes.buffer.byteLength || bytes.buffer.byteLength > mostShared
+  const own = isOwn ? bytes : Uint8Array.from(bytes)
   transfer.push(own.buffer as ArrayBuffer)
   return own
 }
@@ -239,7 +242,7 @@ const services: Services = {
   },
   put: async ({ options, signal }, { key, bytes }) => {
     await options.store.put(key, bytes, { signal })
-    return null
+    return bytes
   },
   list: (crew, { prefix, after }) => page(crew, prefix, after),
   stat: async ({ options, signal }, { key }) => (await options.store.stat(key, { signal }))?.size ?? null,

@@ -10,6 +10,8 @@ const headLength = firstOffset
 const footLength = 16
 /** A pack is closed before it would exceed this, unless one chunk alone does. */
 const targetSize = 16 * 2 ** 20
+/** What the memory of a pack measures, unless one chunk alone needs more. */
+export const packMemory = targetSize
 
 export interface FinishedPack {
   readonly id: string
@@ -31,11 +33,12 @@ export class PackBuilder {
   #bytes: Uint8Array<ArrayBuffer>
   #used = headLength
 
-  constructor(seal: Seal) {
+  /** @param memory at least `packMemory` bytes that nobody else uses, to save the taking of new ones */
+  constructor(seal: Seal, memory?: ArrayBuffer) {
     this.#seal = seal.forPack(this.#name)
     this.#overheads = seal.directoryOverhead + footLength
     this.#head = headOf(seal.encrypted)
-    this.#bytes = new Uint8Array(new ArrayBuffer(targetSize))
+    this.#bytes = new Uint8Array(memory ?? new ArrayBuffer(packMemory))
     this.#bytes.set(this.#head)
   }
 

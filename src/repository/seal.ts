@@ -15,7 +15,8 @@ import {
 } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { AppError } from '../errors.ts'
-import { decompress, zstd } from './compression.ts'
+import { decompress } from './compression.ts'
+import { zstd } from './zstd-frames.ts'
 
 /** What a worker needs to make its own `Seal`. */
 export interface SealSecrets {
