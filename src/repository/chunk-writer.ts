@@ -1,5 +1,6 @@
 /**
- * A worker's way for a chunk: id, claim, compress, seal, pack, store. At most two packs of a worker are on their way to the store.
+ * A worker's way for a chunk: id, claim, compress, seal, pack, store. One pack of a worker is on its way to the store while
+ * the next is filled: more would take more memory than they save time.
  */
 
 import type { Bridge } from './bridge.ts'
@@ -10,7 +11,7 @@ import type { IndexedPack } from './index-object.ts'
 import { PackBuilder, packMemory } from './pack.ts'
 import type { Seal } from './seal.ts'
 
-const mostOnTheWay = 2
+const mostOnTheWay = 1
 
 export class ChunkWriter {
   readonly #bridge: Bridge

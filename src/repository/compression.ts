@@ -1,8 +1,7 @@
 /** How a chunk's or an object's bytes are made shorter: zstd from Node, or not at all when that does not pay. */
 
-import { zstdDecompressSync } from 'node:zlib'
 import { AppError } from '../errors.ts'
-import { zstd } from './zstd-frames.ts'
+import { unzstd, zstd } from './zstd-frames.ts'
 
 /** Values of a directory entry's method (FORMAT.md 4.1). */
 export const methods = { stored: 0, zstd: 1 } as const
@@ -35,9 +34,9 @@ export function decompress(method: number, bytes: Uint8Array, length: number, wh
   return content
 }
 
-function unpack(bytes: Uint8Array, length: number, what: string): Buffer {
+function unpack(bytes: Uint8Array, length: number, what: string): Uint8Array {
   try {
-    return zstdDecompressSync(bytes, { maxOutputLength: length, chunkSize: Math.max(64, length) })
+    return unzstd(bytes, length)
   } catch (error) {
     throw corrupt(what, (error as Error).message)
   }

@@ -49,6 +49,12 @@ export interface WorkerStart {
 const pageLength = 1000
 /** Node's buffers share ArrayBuffers up to this length; larger ones are a pack's, of which a part is in use. */
 const mostShared = 2 ** 20
+/**
+ * Room for young objects. A hand makes few objects that stand for many bytes outside of the heap: only with little room are they collected before these
+ * have become a hundred megabytes.
+ */
+const leadYoungMb = 8
+const handYoungMb = 1
 const entry = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url)
 
 type MessagePort = import('node:worker_threads').MessagePort
@@ -59,15 +65,14 @@ class Member {
   #settle: { resolve(answer: unknown): void; reject(error: unknown): void } | undefined
   busy = false
 
-  constructor(crew: Crew) {
+  constructor(crew: Crew, youngGenerationMb: number) {
     const { port1, port2 } = new MessageChannel()
     const bell = new SharedArrayBuffer(4)
     const workerData: WorkerStart = { secrets: crew.options.secrets, port: port2, bell }
-    // The young generation is kept small: what the hands make is bytes outside of the heap, short-lived objects, and not much else.
     this.#worker = new Worker(entry, {
       workerData,
       transferList: [port2],
-      resourceLimits: { maxYoungGenerationSizeMb: 8 },
+      resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb },
     })
     port1.on('message', (request: RequestMessage) => void answerTo(crew, request, port1, new Int32Array(bell)))
     this.#worker.on('message', (message: AnswerMessage) => this.#settled(message))
@@ -133,7 +138,7 @@ export class Crew {
     signal.throwIfAborted()
     const stop = () => void this.stop()
     signal.addEventListener('abort', stop, { once: true })
-    this.#lead ??= new Member(this)
+    this.#lead ??= new Member(this, leadYoungMb)
     try {
       return (await this.#lead.run(job, args)) as T
     } catch (error) {
@@ -180,7 +185,7 @@ export class Crew {
 
   #hire(): Member | undefined {
     if (this.#hands.length === this.options.hands) return undefined
-    const member = new Member(this)
+    const member = new Member(this, handYoungMb)
     this.#hands.push(member)
     return member
   }
