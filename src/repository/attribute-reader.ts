@@ -65,15 +65,22 @@ export class AttributeReader {
 
   /** One of the batch is gone, or has more than fits: smaller batches tell which. */
   #askAgain(batch: readonly Wanted[], options: readonly string[], open: (wanted: Wanted) => OpenedPath): void {
+    const [first] = batch
+    if (first && batch.length === 1) {
+      this.#askAlone(first)
+      return
+    }
     const half = Math.ceil(batch.length / 2)
-    if (batch.length === 1) return this.#askAlone(batch[0] as Wanted)
     this.#ask(batch.slice(0, half), options, open)
     this.#ask(batch.slice(half), options, open)
   }
 
   #askAlone(wanted: Wanted): void {
     // A failure is of no account when the entry is gone; otherwise it is said.
-    if (wanted.directory.lstat(wanted.name) === undefined) return this.#answer([wanted], [''], new Map())
+    if (wanted.directory.lstat(wanted.name) === undefined) {
+      this.#answer([wanted], [''], new Map())
+      return
+    }
     const { path, close } = descriptorPath(wanted)
     try {
       const args = ['--dump', '--match=-', '--encoding=hex', '--absolute-names', '--', path]
@@ -101,7 +108,7 @@ interface OpenedPath {
 }
 
 function procPath({ directory, name }: Wanted): string {
-  return `/proc/${process.pid}/fd/${directory.fd}/${name}`
+  return directory.path(name)
 }
 
 function descriptorPath(wanted: Wanted): OpenedPath {

@@ -43,8 +43,10 @@ export function parseDump(text: string): Map<string, Attribute[]> {
   let current: Attribute[] | undefined
   for (const line of text.split('\n')) {
     if (line === '') current = undefined
-    else if (line.startsWith('# file: ')) files.set(unquote(line.slice(8)), (current = []))
-    else current = appended(current, line)
+    else if (line.startsWith('# file: ')) {
+      current = []
+      files.set(unquote(line.slice(8)), current)
+    } else current = appended(current, line)
   }
   return files
 }

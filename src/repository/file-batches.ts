@@ -65,13 +65,14 @@ export class FileBatches {
   /** Reads the file `name`; `done` gets its content after a later `flush` and pump, or null when it is gone. */
   add(directory: SourceDirectory, name: string, file: ChangedFile, done: (content: ReadContent | null) => void): void {
     const { size, ctimeNs, former } = file
-    const task = { path: directory.path(name), ctimeNs, former }
+    const task = { path: directory.path(name), shown: `${directory.shown}/${name}`, ctimeNs, former }
     directory.use()
     if (size <= partLength) {
-      return this.#push(task, size, (result) => {
+      this.#push(task, size, (result) => {
         directory.release()
         done(result && { ...result, content: contentOf(result), stat: result.stat })
       })
+      return
     }
     const parts = this.#parts(task, file)
     let missing = parts.length
@@ -141,7 +142,7 @@ export class FileBatches {
       const { files, packs, bytes } = answer as ReadFilesAnswer
       this.bytesRead += bytes
       this.#index.add(packs)
-      files.forEach((file, i) => done[i]?.(file))
+      for (const [i, file] of files.entries()) done[i]?.(file)
     })
   }
 

@@ -18,7 +18,7 @@ export interface KeyCost {
 }
 
 /** About 128 MiB and a third of a second. */
-export const defaultCost: KeyCost = { n: 2 ** 17, r: 8, p: 1 }
+const defaultCost: KeyCost = { n: 2 ** 17, r: 8, p: 1 }
 
 const maxMemory = 2 ** 30
 const hexPattern = /^(?:[0-9a-f]{2})*$/

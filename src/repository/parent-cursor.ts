@@ -4,8 +4,12 @@
  */
 
 import type { BigIntStats } from 'node:fs'
+import { idLength } from './chunk-entry.ts'
+import { referenceLength } from './content.ts'
 import { ByteReader } from './cursor.ts'
-import { flags, headLength, readRecord, statOf, type TreeRecord, types } from './tree-record.ts'
+import { flags, headLength, readRecord, statOf, type TreeRecord, typeOfMode, types } from './tree-record.ts'
+
+const hole = Buffer.alloc(idLength)
 
 export class ParentCursor {
   readonly #segments: Iterator<Uint8Array>
@@ -52,20 +56,43 @@ export class ParentCursor {
 
   /** Whether the record says of a file what `stat` says, and was sure of it. */
   matches(stat: BigIntStats): boolean {
-    const { type, mode, uid, gid, size } = statOf(stat)
     const at = this.#at
     const view = this.#bytes
+    // ctime first: it changes with everything else, so that of a changed file nothing more is looked at.
     return (
-      view[at + 2] === type &&
-      ((view[at + 3] ?? 0) & flags.changed) === 0 &&
-      view.readUInt16LE(at + 4) === mode &&
-      view.readUInt32LE(at + 8) === uid &&
-      view.readUInt32LE(at + 12) === gid &&
-      BigInt.asIntN(64, stat.ino) === view.readBigInt64LE(at + 40) &&
-      this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
       this.#timeIs(stat.ctimeNs, at + 24, at + 36) &&
-      view.readBigInt64LE(at + 48) === size
+      this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
+      BigInt.asIntN(64, stat.ino) === view.readBigInt64LE(at + 40) &&
+      ((view[at + 3] ?? 0) & flags.changed) === 0 &&
+      this.#ownsAre(stat)
     )
+  }
+
+  #ownsAre(stat: BigIntStats): boolean {
+    const at = this.#at
+    const view = this.#bytes
+    const mode = Number(stat.mode)
+    return (
+      view[at + 2] === typeOfMode(mode) &&
+      view.readUInt16LE(at + 4) === (mode & 0o7777) &&
+      view.readUInt32LE(at + 8) === Number(stat.uid) &&
+      view.readUInt32LE(at + 12) === Number(stat.gid) &&
+      (view[at + 2] !== types.file || view.readBigInt64LE(at + 48) === stat.size)
+    )
+  }
+
+  /** Whether `has` knows all chunks and lists that the record names itself. */
+  everyReference(has: (id: Buffer) => boolean): boolean {
+    const view = this.#bytes
+    const recordFlags = view[this.#at + 3] ?? 0
+    const end = this.#at + this.#length
+    const first = this.#at + headLength + (view[this.#at + 6] ?? 0) + 3
+    const count = this.type === types.file ? view.readUInt16LE(first - 2) : 0
+    for (let at = first; count > 0 && at < first + count * referenceLength; at += referenceLength) {
+      const id = view.subarray(at, at + idLength)
+      if (!has(id) && !id.equals(hole)) return false
+    }
+    return (recordFlags & flags.attributesChunk) === 0 || has(view.subarray(end - idLength, end))
   }
 
   /** Whether type, length and mtime are the same: what is left of a file in a copy of its tree. */

@@ -28,6 +28,8 @@ import { statOf, type TreeStat, types } from './tree-record.ts'
 export interface FileTask {
   /** For system calls; latin1. */
   readonly path: string
+  /** For people. */
+  readonly shown: string
   readonly ctimeNs: bigint
   /** Only these bytes; the result is at level 1 then. */
   readonly part?: { readonly start: Bytes; readonly end: Bytes }
@@ -112,17 +114,26 @@ function readFile(hand: Hand, task: FileTask): { result: FileResult; bytes: Byte
     const content = readContent({ hand, fd, profile }, extents, start, end).finish(task.part ? 1 : 0)
     const after = fstatSync(fd, { bigint: true })
     const changed = after.ctimeNs !== before.ctimeNs || after.size !== before.size
+    const told = isRacy(stat.ctimeNs) ? { ...stat, ctimeNs: 0n } : stat
     const result = {
       ...content,
       profile,
       changed: changed || (task.part !== undefined && after.ctimeNs !== task.ctimeNs),
     }
-    return { result: before.ctimeNs === task.ctimeNs ? result : { ...result, stat }, bytes: end - start }
+    return { result: told.ctimeNs === task.ctimeNs ? result : { ...result, stat: told }, bytes: end - start }
   } catch (error) {
-    throw fromErrno(error, `reading ${task.path}`)
+    throw fromErrno(error, `reading ${task.shown}`)
   } finally {
     closeSync(fd)
   }
+}
+
+/** The kernel's clock for files ticks every few ms: a file may change again within the tick that its ctime names, and look the same. */
+const clockTickNs = 20_000_000n
+
+/** Whether a ctime is so young that it cannot prove later that nothing has changed: such a file is read again the next time. */
+function isRacy(ctimeNs: bigint): boolean {
+  return BigInt(Date.now()) * 1_000_000n - ctimeNs < clockTickNs
 }
 
 function sample(fd: number): Buffer {

@@ -78,8 +78,10 @@ export class RecordQueue {
     while (this.length > 0) {
       const { directory, name, record } = this.#items[this.#first] as Item
       if (Buffer.isBuffer(record)) this.#builder.add(directory, name, record)
-      else if (!record.isComplete) return this.#shorten()
-      else if (!record.dropped) {
+      else if (!record.isComplete) {
+        this.#shorten()
+        return
+      } else if (!record.dropped) {
         this.#builder.add(directory, name, record.encode())
         this.#written(record)
       }

@@ -40,8 +40,7 @@ export class RestoreArea {
     this.#name = `.holdfast-restore-${backup}`
     this.#target = openDirectory(target)
     const others = readdirSync(this.target).filter((name) => name !== this.#name && name !== 'lost+found')
-    const known = this.#checkpointName()
-    if (others.length > 0 && !known) {
+    if (others.length > 0 && !this.isPublishing) {
       throw new AppError(
         'FAILED_PRECONDITION',
         `${target} is not empty (${others[0]}); restore into an empty directory`,
@@ -56,8 +55,8 @@ export class RestoreArea {
     for (const part of ['tree', 'data', 'skeleton']) makeDirectory(`${this.path}/${part}`)
   }
 
-  /** Whether a move into the target had begun: then the target is not empty, and that is as it should be. */
-  #checkpointName(): boolean {
+  /** Whether the move into the target has begun: then the target is not empty, and that is as it should be. */
+  get isPublishing(): boolean {
     return lstatSync(`${this.target}/${this.#name}/moving`, { throwIfNoEntry: false })?.isFile() ?? false
   }
 

@@ -73,26 +73,37 @@ export function applyRetention<T extends Kept>(
 ): RetentionDecision<T>[] {
   if (isEmpty(policy)) throw invalid('a retention without a rule would keep nothing')
   const sorted = items.toSorted((a, b) => Date.parse(b.createdAt) - Date.parse(a.createdAt) || (a.id < b.id ? 1 : -1))
-  const rules = counts.map((name) => ({ name, left: policy[name], last: undefined as string | undefined }))
+  const rules: Rule[] = counts.map((name) => ({ name, left: policy[name], last: undefined }))
   const period = periods(timeZone)
   const newest = Date.parse(sorted[0]?.createdAt ?? '')
   const newestSound = sorted.find(isSound)
   return sorted.map((item, i) => {
     const time = Date.parse(item.createdAt)
-    const reasons: string[] = []
-    if (i === 0 || item === newestSound) reasons.push('newest')
+    const reasons = i === 0 || item === newestSound ? ['newest'] : []
     for (const rule of rules) {
-      if (rule.left === 0) continue
       const value = rule.name === 'last' ? String(i) : period(rule.name, time)
-      // As with restic, the oldest one is kept for any rule that has room: periods that have not passed yet are not lost.
-      if (value === rule.last && i < sorted.length - 1) continue
-      rule.last = value
-      rule.left--
-      reasons.push(rule.name)
+      if (takes(rule, value, i === sorted.length - 1)) reasons.push(rule.name)
     }
     if (policy.withinMs > 0 && newest - time <= policy.withinMs) reasons.push('within')
     return { item, keep: reasons.length > 0, reasons }
   })
+}
+
+interface Rule {
+  readonly name: Count
+  left: number
+  last: string | undefined
+}
+
+/**
+ * Whether the rule keeps an item of the period `value`. As with restic, it keeps the oldest one as long as it has room: periods that have not
+ * passed yet are not lost.
+ */
+function takes(rule: Rule, value: string, isOldest: boolean): boolean {
+  if (rule.left === 0 || (value === rule.last && !isOldest)) return false
+  rule.last = value
+  rule.left--
+  return true
 }
 
 /** Names the period that a moment lies in. @throws INVALID_ARGUMENT for an unknown time zone */

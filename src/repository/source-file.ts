@@ -6,6 +6,8 @@
 import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, openSync, readdirSync } from 'node:fs'
 import { errno, fromErrno } from '../errors.ts'
 
+/** Not /proc/self, a symlink that would be followed for every file. */
+const descriptors = `/proc/${process.pid}/fd`
 const noAtime = 0o1000000
 const pathOnly = 0o10000000
 /** What an entry that vanished, or was replaced by one of another type, is answered with. */
@@ -15,27 +17,30 @@ const gone = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'ESTALE', 'ENODEV']
 export class SourceDirectory {
   readonly fd: number
   readonly stat: BigIntStats
+  /** As a user knows it. */
+  readonly shown: string
   #users = 1
 
-  private constructor(fd: number) {
+  private constructor(fd: number, shown: string) {
     this.fd = fd
+    this.shown = shown
     this.stat = fstatSync(fd, { bigint: true })
   }
 
   /** @param path of latin1 characters, one per byte. @returns undefined when there is no such directory (any more) */
-  static open(path: string): SourceDirectory | undefined {
+  static open(path: string, shown: string): SourceDirectory | undefined {
     const fd = openNoFollow(path, constants.O_DIRECTORY)
-    return fd === undefined ? undefined : new SourceDirectory(fd)
+    return fd === undefined ? undefined : new SourceDirectory(fd, shown)
   }
 
   /** The path of an entry for system calls of this process; latin1, one character per byte. */
   path(name: string): string {
-    return `/proc/self/fd/${this.fd}/${name}`
+    return `${descriptors}/${this.fd}/${name}`
   }
 
   /** Names in order of their bytes; latin1. */
   names(): string[] {
-    return readdirSync(`/proc/self/fd/${this.fd}`, { encoding: 'latin1' }).sort()
+    return readdirSync(`${descriptors}/${this.fd}`, { encoding: 'latin1' }).sort()
   }
 
   /** Undefined when the entry is gone. */
@@ -44,7 +49,7 @@ export class SourceDirectory {
       return lstatSync(systemPath(this.path(name)), { bigint: true, throwIfNoEntry: false })
     } catch (error) {
       if (gone.has(errno(error) ?? '')) return undefined
-      throw fromErrno(error, `reading ${name}`)
+      throw fromErrno(error, `reading ${this.shown}/${name}`)
     }
   }
 
@@ -62,7 +67,7 @@ export function systemPath(path: string): string | Buffer {
   return isAscii(path) ? path : Buffer.from(path, 'latin1')
 }
 
-export function isAscii(text: string): boolean {
+function isAscii(text: string): boolean {
   for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0x7e) return false
   return true
 }

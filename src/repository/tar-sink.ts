@@ -67,7 +67,10 @@ export class TarSink {
 
   #write(bytes: Uint8Array): void {
     if (this.#filled + bytes.length > bufferLength) this.#drain()
-    if (bytes.length >= bufferLength) return this.#send(bytes)
+    if (bytes.length >= bufferLength) {
+      this.#send(bytes)
+      return
+    }
     this.#buffer.set(bytes, this.#filled)
     this.#filled += bytes.length
   }

@@ -66,6 +66,7 @@ class TreeBackup {
   readonly #linked = new Map<bigint, PendingRecord[]>()
   #parent: string | null = null
   #device = 0n
+  readonly #isStored = (id: Buffer) => this.#table.has(id)
   #visited = 0
   #entries = 0
   #size = 0
@@ -86,7 +87,7 @@ class TreeBackup {
   }
 
   run(since: number): Backup {
-    const root = SourceDirectory.open(Buffer.from(this.#args.root).toString('latin1'))
+    const root = SourceDirectory.open(Buffer.from(this.#args.root).toString('latin1'), this.#args.root)
     if (!root)
       throw new AppError('NOT_FOUND', `${this.#args.root} is not a directory; nothing can be backed up from it`)
     this.#device = root.stat.dev
@@ -155,8 +156,11 @@ class TreeBackup {
 
   #walkInto(directory: SourceDirectory, name: string, path: Buffer, isFormer: boolean): void {
     const cursor = isFormer ? this.#cursor : undefined
-    const inner = SourceDirectory.open(directory.path(name))
-    if (!inner) return cursor?.skip()
+    const inner = SourceDirectory.open(directory.path(name), `${directory.shown}/${name}`)
+    if (!inner) {
+      cursor?.skip()
+      return
+    }
     const isFormerDirectory = cursor?.type === types.directory
     this.#visit(directory, name, path, inner.stat, isFormer)
     const innerPath = joinPath(path, Buffer.from(name, 'latin1'))
@@ -173,26 +177,16 @@ class TreeBackup {
     const bytes = Buffer.from(name, 'latin1')
     const cursor = isFormer ? this.#cursor : undefined
     if (cursor && this.#args.compare === 'inode' && cursor.matches(stat)) {
-      const former = cursor.bytes()
-      if (!stat.isFile() || this.#isStored(cursor.record())) {
+      // A lost or condemned chunk means that the file is read again.
+      if (cursor.everyReference(this.#isStored)) {
         this.#entries++
         this.#size += stat.isFile() ? Number(stat.size) : 0
-        return this.#queue.add(path, bytes, former)
+        this.#queue.add(path, bytes, cursor.bytes())
+        return
       }
     }
     const record = this.#begin(directory, name, bytes, stat, cursor)
     this.#queue.add(path, bytes, record)
-  }
-
-  /** Whether what the record refers to is there: a lost or condemned chunk means that the file is read again. */
-  #isStored(record: TreeRecord | null): boolean {
-    const references = record?.content?.references
-    if (!references) return false
-    for (let at = 0; at < references.length; at += 40) {
-      const id = references.subarray(at, at + 32)
-      if (!this.#table.has(id) && !id.equals(noId)) return false
-    }
-    return record.attributesId === undefined || this.#table.has(record.attributesId)
   }
 
   /** A new record, with all that has to be read for it asked for. */
@@ -228,7 +222,7 @@ class TreeBackup {
     cursor: ParentCursor | undefined,
   ): void {
     const former = cursor?.type === types.file ? cursor.record() : undefined
-    if (former && this.#args.compare === 'copy' && cursor?.matchesCopy(stat) && this.#isStored(former)) {
+    if (former && this.#args.compare === 'copy' && cursor?.matchesCopy(stat) && cursor.everyReference(this.#isStored)) {
       record.content = former.content
       record.profile = former.profile
       return
@@ -282,7 +276,6 @@ class TreeBackup {
   }
 }
 
-const noId = Buffer.alloc(32)
 const noContent: Content = { level: 0, references: Buffer.alloc(0) }
 
 function setContent(record: PendingRecord, read: ReadContent | null): void {

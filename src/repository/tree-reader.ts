@@ -67,7 +67,7 @@ function prefixes(path: Buffer): Buffer[] {
 }
 
 /** Order of the tree: a directory's children come right behind it, so that `/` sorts below every other byte. */
-export function comparePaths(a: Buffer, b: Buffer): number {
+function comparePaths(a: Buffer, b: Buffer): number {
   const length = Math.min(a.length, b.length)
   for (let i = 0; i < length; i++) {
     const [x, y] = [a[i] ?? 0, b[i] ?? 0]

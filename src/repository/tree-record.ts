@@ -51,7 +51,7 @@ export interface TreeRecord extends TreeStat {
 export const headLength = 56
 export const maxInlineAttributes = 1024
 const nsPerSecond = 1_000_000_000n
-const formatMask = 0o170000n
+const formatMask = 0o170000
 const typeByFormat: ReadonlyMap<number, number> = new Map([
   [0o100000, types.file],
   [0o040000, types.directory],
@@ -62,9 +62,14 @@ const typeByFormat: ReadonlyMap<number, number> = new Map([
   [0o140000, types.socket],
 ])
 
+/** The type of a record for a `st_mode`. */
+export function typeOfMode(mode: number): number {
+  return typeByFormat.get(mode & formatMask) ?? types.socket
+}
+
 /** What a record says of this stat. */
 export function statOf(stat: BigIntStats): TreeStat {
-  const type = typeByFormat.get(Number(stat.mode & formatMask)) ?? types.socket
+  const type = typeOfMode(Number(stat.mode))
   const isDevice = type === types.character || type === types.block
   return {
     type,

@@ -96,16 +96,25 @@ class TreeRestore {
   }
 
   run(): TreeRestoreResult {
-    this.#makeEntries(this.#area.readCheckpoint())
-    this.#finishEntries()
-    this.#setLargeFiles()
-    this.#placeLargeAndLinked()
-    const root = this.#setDirectories()
-    this.#sync()
+    // Once the move has begun the tree is complete, and only the move is left.
+    if (!this.#area.isPublishing) {
+      this.#makeEntries(this.#area.readCheckpoint())
+      this.#finishEntries()
+      this.#setLargeFiles()
+      this.#placeLargeAndLinked()
+      this.#setDirectories()
+      this.#sync()
+    }
+    const root = this.#root()
     this.#area.publish()
     this.#setRoot(root)
     this.#sync()
     return this.#result
+  }
+
+  #root(): TreeRecord {
+    for (const { record } of this.#entries()) if (record) return record
+    throw new AppError('CORRUPT', `the tree of backup ${this.#backup.id} has no root`)
   }
 
   #entries(): Generator<TreeEntry> {
@@ -121,13 +130,16 @@ class TreeRestore {
       const isFurtherName = isLinked(record) && linked.has(record.inode)
       if (isLinked(record)) linked.add(record.inode)
       if (number < done.record || isFurtherName) continue
-      const from = number === done.record ? done.part : 0
-      if (record.type === types.directory) makeDirectory(this.#inTree(path))
-      else if (record.type === types.socket) this.#result.sockets++
-      else if (isLarge(record)) this.#writeLarge(record, number, from)
-      else this.#addToBatch({ path, record: bytes }, sizeOf(record))
+      this.#makeEntry(path, record, bytes, { record: number, part: number === done.record ? done.part : 0 })
       this.#maybeCheckpoint({ record: number + 1, part: 0 })
     }
+  }
+
+  #makeEntry(path: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
+    if (record.type === types.directory) makeDirectory(this.#inTree(path))
+    else if (record.type === types.socket) this.#result.sockets++
+    else if (isLarge(record)) this.#writeLarge(record, from.record, from.part)
+    else this.#addToBatch({ path, record: bytes }, sizeOf(record))
   }
 
   #inTree(path: Buffer): Buffer {
@@ -238,17 +250,12 @@ class TreeRestore {
     }
   }
 
-  #setDirectories(): TreeRecord {
+  #setDirectories(): void {
     const sink = new TarSink(this.#context.bridge, this.#area.tree, this.#area.path)
-    let root: TreeRecord | undefined
     for (const { path, record } of this.#entries()) {
-      if (record?.type !== types.directory) continue
-      if (path.length === 0) root = record
-      else this.#addMetadata(sink, path, record)
+      if (record?.type === types.directory && path.length > 0) this.#addMetadata(sink, path, record)
     }
     sink.close()
-    if (!root) throw new AppError('CORRUPT', `the tree of backup ${this.#backup.id} has no root`)
-    return root
   }
 
   /** Last of all: removing the area changes the root's mtime. The FIFO that tar reads has no name any more then. */

@@ -72,7 +72,7 @@ describe.each([1, 2] as const)('profile %i', (profile) => {
     const lengths: number[] = []
     for (let seed = 1; seed < 6; seed++) {
       const ends = cuts(profile, noise(8 * 2 ** 20, seed)).slice(0, -1)
-      ends.forEach((end, i) => lengths.push(end - (ends[i - 1] ?? 0)))
+      for (const [i, end] of ends.entries()) lengths.push(end - (ends[i - 1] ?? 0))
     }
     const mean = lengths.reduce((sum, length) => sum + length, 0) / lengths.length
     expect(mean).toBeGreaterThan((min + 2 ** bits) * 0.6)
