@@ -7,7 +7,8 @@
  *                                     further names of linked files; metadata of directories, as nothing changes in them any more
  *   then:                             everything moves to its name in the target
  *
- * Interrupted, it goes on from its last checkpoint, which is written after a sync about once a minute. Runs in a worker.
+ * Interrupted, it goes on from its last checkpoint, which is written after a sync about once a minute. Only in the very last step, when the tree is
+ * complete and the area gone, an interruption leaves a full target with another mtime of its root, which is then refused as not empty. Runs in a worker.
  */
 
 import {
