@@ -21,7 +21,7 @@ import type { Core } from './services/core.ts'
 import { Drivers } from './services/drivers.ts'
 import { Mounts } from './services/mounts.ts'
 import { Node } from './services/node.ts'
-import { Operations, type Phase } from './services/operations.ts'
+import { keepFinished, Operations, type Phase } from './services/operations.ts'
 import { recover } from './services/recovery.ts'
 import { Snapshots } from './services/snapshots.ts'
 import { Trash } from './services/trash.ts'
@@ -136,7 +136,7 @@ function buildServices(core: Core, docker: DockerApi): Rooms {
 
 /** Doctor compares the first start of this boot with Docker's. */
 async function noteBoot(catalog: Catalog): Promise<void> {
-  if (catalog.setting('boot-id') === bootId()) return catalog.write(pruneOperations(1_000))
+  if (catalog.setting('boot-id') === bootId()) return catalog.write(pruneOperations(keepFinished))
   await catalog.write(putSetting('first-start-of-boot', String(Date.now())))
 }
 

@@ -11,6 +11,7 @@ import type { DriverContext, Log } from '../driver.ts'
 import { AppError, errno, isAppError, toAppError } from '../errors.ts'
 import type { Json, Operation, OperationState } from '../model.ts'
 import type { OperationService, OperationView } from './contract.ts'
+import { now } from './core.ts'
 
 /** What is to be done, as the journal keeps it. */
 export interface Work {
@@ -38,7 +39,8 @@ interface Running {
   progress: { done: number; total: number | null; unit: string } | null
 }
 
-const keepFinished = 1_000
+/** How many finished operations are remembered. */
+export const keepFinished = 1_000
 /** How many operations end before the oldest are forgotten. */
 const pruneEvery = 250
 
@@ -236,10 +238,6 @@ export class Operations implements OperationService {
       : null
     return { id, kind, subject, state, progress, startedAt, finishedAt, error }
   }
-}
-
-function now(): string {
-  return new Date().toISOString()
 }
 
 function whyNot({ state }: OperationView): string {
