@@ -29,6 +29,9 @@ export default defineConfig({
   test: {
     watch: false,
     pool: 'forks',
+    // Worker threads strip types by a WebAssembly module of Node's. Node 24.21 dies now and then when a wrapper of such a module is
+    // compiled anew while another thread ends: a budget that is never used up keeps wrappers as they are. Built code has no types.
+    execArgv: ['--wasm-wrapper-tiering-budget=2000000000'],
     teardownTimeout: minute,
     projects: [
       tier('unit', { alone: false, timeoutMs: 30_000 }),

@@ -1,0 +1,84 @@
+/**
+ * Opens the object store that a URL names: `s3://BUCKET[@REGION][/PREFIX]`, `file:///DIR`, or `vfs:///DIR`, which means
+ * the same. What it gives retries and keeps the limits. A URL never holds keys: one that does is refused and not
+ * repeated.
+ */
+
+import { fileURLToPath } from 'node:url'
+import { AppError } from '../errors.ts'
+import { openDirStore } from './dir.ts'
+import { type Limits, limited } from './limited.ts'
+import { isKey, type ObjectStore } from './objectstore.ts'
+import { type RetryPolicy, retrying } from './retrying.ts'
+import { openS3Store, type S3StoreOptions } from './s3.ts'
+
+/** Everything but the URL. What does not concern the URL's kind of store is ignored. */
+export interface OpenStoreOptions extends Omit<S3StoreOptions, 'bucket' | 'prefix'>, Partial<Limits> {
+  /** Make a directory that is not there; buckets are never made. */
+  readonly create?: boolean | undefined
+  readonly retry?: RetryPolicy | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+const parallelS3 = 8
+const parallelDir = 4
+
+/**
+ * Opens a store. Whether an S3 server can be reached and likes its keys shows with the first call.
+ * @throws INVALID_ARGUMENT for a bad URL or endpoint, FAILED_PRECONDITION when the directory is not there
+ */
+export async function openObjectStore(url: string, options: OpenStoreOptions = {}): Promise<ObjectStore> {
+  const parsed = parseStoreUrl(url)
+  if (parsed.kind === 'dir') {
+    const store = await openDirStore(parsed.path, options)
+    return retrying(limited(store, { ...options, parallel: options.parallel ?? parallelDir }), options.retry)
+  }
+  checkEndpoint(options.endpoint)
+  checkRegions(parsed.region, options.region)
+  const { bucket, prefix, region = options.region } = parsed
+  const store = await openS3Store({ ...options, bucket, prefix, region })
+  return retrying(limited(store, { ...options, parallel: options.parallel ?? parallelS3 }), options.retry)
+}
+
+export type StoreUrl =
+  | { readonly kind: 'dir'; readonly path: string }
+  | { readonly kind: 's3'; readonly bucket: string; readonly region?: string; readonly prefix: string }
+
+const s3Pattern = /^s3:\/\/([a-zA-Z0-9][a-zA-Z0-9._-]{2,62})(?:@([a-z0-9-]{1,40}))?(?:\/(.*))?$/
+const forms = 'use s3://BUCKET@REGION/PREFIX or file:///DIRECTORY'
+
+/** Takes a URL apart. @throws INVALID_ARGUMENT */
+export function parseStoreUrl(url: string): StoreUrl {
+  if (/^(file|vfs):\/\//.test(url)) return { kind: 'dir', path: parseDirectory(url) }
+  const [, bucket, region, path = ''] = s3Pattern.exec(url) ?? []
+  const prefix = path.replace(/^\/+|\/+$/g, '')
+  if (bucket !== undefined && (prefix === '' || isKey(prefix))) {
+    return { kind: 's3', bucket, prefix, ...(region !== undefined && { region }) }
+  }
+  // Whatever stands before an @ may be keys.
+  const shown = url.includes('@') ? 'what was given' : `'${url}'`
+  throw new AppError('INVALID_ARGUMENT', `${shown} is not the URL of a store; ${forms}; keys go into key files`)
+}
+
+function parseDirectory(url: string): string {
+  try {
+    const parsed = new URL(url.replace(/^vfs:/, 'file:'))
+    if (parsed.search === '' && parsed.hash === '' && parsed.hostname === '') return fileURLToPath(parsed)
+  } catch {
+    // It is no URL at all.
+  }
+  throw new AppError('INVALID_ARGUMENT', `'${url}' does not name an absolute directory; ${forms}`)
+}
+
+function checkEndpoint(endpoint: string | undefined): void {
+  if (endpoint === undefined) return
+  const parsed = URL.canParse(endpoint) ? new URL(endpoint) : undefined
+  const plain = parsed?.username === '' && parsed.password === '' && parsed.search === '' && parsed.hash === ''
+  if (plain && ['http:', 'https:'].includes(parsed?.protocol ?? '')) return
+  throw new AppError('INVALID_ARGUMENT', 'an endpoint is http[s]://HOST[:PORT], without keys in it')
+}
+
+function checkRegions(named: string | undefined, option: string | undefined): void {
+  if (named === undefined || option === undefined || named === option) return
+  throw new AppError('INVALID_ARGUMENT', `the URL says region ${named} and the option ${option}; give one of them`)
+}

@@ -1,0 +1,263 @@
+/**
+ * Removes what no backup needs, in two phases that never harm a writer beside it (FORMAT.md 8.2). The lead of a job; runs in a worker.
+ *
+ * One run does both: it sweeps what an earlier run condemned long enough ago, then condemns anew. Whatever it deletes it has first
+ * made sure, by reading all manifests in this very run, that no backup needs or another pack holds.
+ */
+
+import { AppError } from '../errors.ts'
+import type { Bytes } from '../model.ts'
+import { maxPack } from './chunk-entry.ts'
+import { ChunkReader } from './chunk-reader.ts'
+import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
+import { ChunkWriter } from './chunk-writer.ts'
+import { compress } from './compression.ts'
+import { encodeCondemned } from './condemned.ts'
+import type { IndexedPack } from './index-object.ts'
+import { IndexWriter } from './index-writer.ts'
+import { fetched, indexedPacks, listIndexes, loadChunks, readCondemned, type StoredCondemned } from './known-chunks.ts'
+import { folders, idOf, newId, objectName } from './layout.ts'
+import { Lease } from './lease.ts'
+import { type Backup, parseManifest } from './manifest.ts'
+import { Reachable } from './reachable.ts'
+import type { TaskContext } from './tasks.ts'
+
+export interface PruneArgs {
+  readonly graceMs: number
+  /** Only say what would be done. */
+  readonly dryRun: boolean
+}
+
+export interface PruneResult {
+  readonly backups: number
+  /** Packs deleted for good now, and their bytes. */
+  readonly deleted: { readonly packs: number; readonly bytes: Bytes }
+  /** Packs that a later prune will delete, once the grace period is over. */
+  readonly condemned: { readonly packs: number; readonly bytes: Bytes }
+  /** Bytes of chunks that were copied out of packs that are mostly waste, or that were condemned and are needed again. */
+  readonly copied: Bytes
+  /** Bytes of packs that remain. */
+  readonly remaining: Bytes
+}
+
+/** Waste that is left alone, as a share of all: copying costs more. */
+const toleratedWaste = 0.05
+/** Packs below this are joined when there are so many. */
+const smallPack = 4 * 2 ** 20
+const manySmall = 16
+/** More indexes than this are written anew as few. */
+const manyIndexes = 32
+
+interface StoredPack {
+  readonly size: Bytes
+  readonly modifiedAtMs: number
+}
+
+/** @throws ABORTED while another prune is at work, FAILED_PRECONDITION when a backup lacks something */
+export function prune(context: TaskContext, args: PruneArgs): PruneResult {
+  const lease = new Lease(context)
+  try {
+    return new Prune(context, args, lease).run()
+  } finally {
+    lease.release()
+  }
+}
+
+class Prune {
+  readonly #context: TaskContext
+  readonly #args: PruneArgs
+  readonly #lease: Lease
+  readonly #now: number
+  readonly #stored = new Map<string, StoredPack>()
+  readonly #condemned: readonly StoredCondemned[]
+  readonly #condemnedPacks: ReadonlySet<string>
+  readonly #table: ChunkTable
+  readonly #reachable: Reachable
+  readonly #reader: ChunkReader
+  /** Used bytes by number of pack. */
+  readonly #used: Float64Array
+  #backups = 0
+  #copied = 0
+
+  constructor(context: TaskContext, args: PruneArgs, lease: Lease) {
+    this.#context = context
+    this.#args = args
+    this.#lease = lease
+    this.#now = lease.storeTimeMs
+    this.#condemned = readCondemned(context)
+    this.#condemnedPacks = new Set(this.#condemned.flatMap(({ packs }) => packs))
+    for (const { key, size, modifiedAtMs } of context.bridge.list(folders.packs)) {
+      const id = idOf('packs', key)
+      if (id) this.#stored.set(id, { size, modifiedAtMs })
+    }
+    this.#table = this.#load()
+    this.#reachable = new Reachable(context, this.#table)
+    this.#reader = new ChunkReader(context.bridge, context.seal, this.#table)
+    this.#used = new Float64Array(this.#table.packs)
+  }
+
+  /** Packs that stay come first in the table: a chunk counts as being in a condemned pack only when it is nowhere else. */
+  #load(): ChunkTable {
+    const seen = new Set<string>()
+    const isFirst = ({ id }: IndexedPack) => !seen.has(id) && seen.add(id) !== undefined && this.#stored.has(id)
+    const table = loadChunks(this.#context, {
+      room: 0,
+      accept: (pack) => !this.#condemnedPacks.has(pack.id) && isFirst(pack),
+    })
+    if (this.#condemnedPacks.size === 0) return table
+    for (const pack of indexedPacks(this.#context)) if (isFirst(pack)) table.addPack(pack)
+    return table
+  }
+
+  run(): PruneResult {
+    this.#markBackups()
+    const ripe = this.#condemned.filter(({ modifiedAtMs }) => this.#now - modifiedAtMs >= this.#args.graceMs)
+    const doomed = new Set(ripe.flatMap(({ packs }) => packs).filter((id) => this.#stored.has(id)))
+    const toCondemn = this.#choose()
+    const result = {
+      backups: this.#backups,
+      deleted: this.#sum(doomed),
+      condemned: this.#sum(toCondemn.all),
+      remaining: this.#sum([...this.#stored.keys()].filter((id) => !doomed.has(id) && !toCondemn.all.has(id))).bytes,
+    }
+    if (!this.#args.dryRun) {
+      this.#copyOut(new Set([...doomed, ...toCondemn.copy]))
+      this.#sweep(ripe, doomed)
+      this.#condemn(toCondemn.all)
+    }
+    return { ...result, copied: this.#copied }
+  }
+
+  #markBackups(): void {
+    const { bridge, seal } = this.#context
+    const listed = [...bridge.list(folders.manifests)].filter(({ key }) => idOf('manifests', key))
+    for (const { name, object } of fetched(bridge, listed)) {
+      const backup: Backup = parseManifest(idOf('manifests', name) ?? '', seal.openObject('M', name, object))
+      this.#reachable.addBackup(backup)
+      this.#backups++
+      this.#lease.renew()
+      bridge.post('progress', { done: this.#backups, total: listed.length, unit: 'files' }, () => undefined)
+      const [missing] = this.#reachable.missing
+      if (missing) throw damaged(backup, missing.path)
+    }
+    for (const place of this.#usedPlaces()) this.#used[place.pack] = (this.#used[place.pack] ?? 0) + place.stored
+  }
+
+  *#usedPlaces(): Generator<ChunkPlace> {
+    for (let i = 0; i < this.#table.size; i++) {
+      const place = this.#reachable.isMarked(i) ? this.#table.place(i) : undefined
+      if (place) yield place
+    }
+  }
+
+  #sum(ids: Iterable<string>): { packs: number; bytes: Bytes } {
+    let [packs, bytes] = [0, 0]
+    for (const id of ids) {
+      packs++
+      bytes += this.#stored.get(id)?.size ?? 0
+    }
+    return { packs, bytes }
+  }
+
+  /** Packs to condemn, and those of them that have something to be copied out first. */
+  #choose(): { all: Set<string>; copy: Set<string> } {
+    const unused = new Set<string>()
+    const partly: { id: string; size: Bytes; waste: Bytes }[] = []
+    const indexed = new Set<string>()
+    for (let i = 0; i < this.#table.packs; i++) {
+      const id = this.#table.packId(i)
+      indexed.add(id)
+      if (this.#condemnedPacks.has(id)) continue
+      const [used, size] = [this.#used[i] ?? 0, this.#table.packSize(i)]
+      if (used === 0) unused.add(id)
+      else partly.push({ id, size, waste: size - used })
+    }
+    for (const [id, { modifiedAtMs }] of this.#stored) {
+      const isOld = this.#now - modifiedAtMs >= this.#args.graceMs
+      if (isOld && !indexed.has(id) && !this.#condemnedPacks.has(id)) unused.add(id)
+    }
+    const copy = worthCopying(partly)
+    return { all: new Set([...unused, ...copy]), copy }
+  }
+
+  /** Stores what is used in these packs once more, in new packs, and indexes them. */
+  #copyOut(packs: ReadonlySet<string>): void {
+    const { bridge, seal } = this.#context
+    const writer = new ChunkWriter(bridge, seal, this.#table)
+    const index = new IndexWriter(bridge, seal)
+    const numbers = new Set([...Array(this.#table.packs).keys()].filter((i) => packs.has(this.#table.packId(i))))
+    const places = [...this.#usedPlaces()].filter(({ pack }) => numbers.has(pack))
+    places.sort((a, b) => a.pack - b.pack || a.offset - b.offset)
+    for (const { place, content } of this.#reader.readPlaces(places)) {
+      const { method, bytes } = compress(content)
+      writer.add({ id: Buffer.from(place.id), length: content.length, method, kind: place.kind }, bytes)
+      this.#copied += bytes.length
+      this.#lease.renew()
+    }
+    writer.flush()
+    index.add(writer.takeStored())
+    index.flush()
+  }
+
+  #sweep(ripe: readonly StoredCondemned[], doomed: ReadonlySet<string>): void {
+    const { bridge } = this.#context
+    if (ripe.length > 0 || listIndexes(bridge).length > manyIndexes) this.#rewriteIndexes(doomed)
+    this.#delete([...doomed].map((id) => objectName('packs', id)))
+    this.#delete(ripe.map(({ id }) => objectName('condemned', id)))
+  }
+
+  /** New indexes of all that stays, then the old ones go. Readers between the two find everything twice. */
+  #rewriteIndexes(doomed: ReadonlySet<string>): void {
+    const old = listIndexes(this.#context.bridge)
+    const index = new IndexWriter(this.#context.bridge, this.#context.seal)
+    const seen = new Set<string>()
+    for (const pack of indexedPacks(this.#context, old)) {
+      if (doomed.has(pack.id) || seen.has(pack.id)) continue
+      seen.add(pack.id)
+      index.add([{ ...pack, directory: Buffer.from(pack.directory) }])
+      this.#lease.renew()
+    }
+    index.flush()
+    this.#delete(old.map(({ key }) => key))
+  }
+
+  #condemn(packs: ReadonlySet<string>): void {
+    if (packs.size === 0) return
+    const { bridge, seal } = this.#context
+    const name = objectName('condemned', newId('condemned'))
+    const bytes = new Uint8Array(seal.sealObject('C', name, encodeCondemned([...packs])))
+    bridge.call('put', { key: name, bytes }, [bytes.buffer])
+  }
+
+  #delete(keys: readonly string[]): void {
+    for (let i = 0; i < keys.length; i += 500) {
+      this.#context.bridge.call('delete', { keys: keys.slice(i, i + 500) })
+      this.#lease.renew()
+    }
+  }
+}
+
+/** The most wasteful packs, until the rest wastes little; and small ones when they are many. */
+function worthCopying(packs: readonly { id: string; size: Bytes; waste: Bytes }[]): Set<string> {
+  const total = packs.reduce((sum, { size }) => sum + size, 0)
+  let waste = packs.reduce((sum, pack) => sum + pack.waste, 0)
+  const chosen = new Set<string>()
+  for (const pack of packs.toSorted((a, b) => b.waste / b.size - a.waste / a.size)) {
+    if (waste <= total * toleratedWaste) break
+    // Heads and directories are waste that copying does not save.
+    if (pack.waste < pack.size / 10 && pack.size < maxPack) break
+    chosen.add(pack.id)
+    waste -= pack.waste
+  }
+  const small = packs.filter(({ id, size }) => size < smallPack && !chosen.has(id))
+  if (small.length >= manySmall) for (const { id } of small) chosen.add(id)
+  return chosen
+}
+
+function damaged(backup: Backup, path: Buffer): AppError {
+  return new AppError(
+    'FAILED_PRECONDITION',
+    `backup ${backup.id} of ${backup.volume} lacks data (first: ${path}); run verify, and remove or heal damaged backups before a prune`,
+    { details: { backup: backup.id } },
+  )
+}

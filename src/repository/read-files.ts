@@ -1,0 +1,192 @@
+/** The task of a hand in a backup: read files, cut, store, and say what their contents are. */
+
+import { closeSync, fstatSync, readSync } from 'node:fs'
+import { fromErrno } from '../errors.ts'
+import type { Bytes } from '../model.ts'
+import type { Bridge } from './bridge.ts'
+import { kinds } from './chunk-entry.ts'
+import { ChunkTable, type SharedTable } from './chunk-table.ts'
+import { ChunkWriter } from './chunk-writer.ts'
+import {
+  Chunker,
+  chooseProfile,
+  type FormerFile,
+  fixedLength,
+  longest,
+  type Profile,
+  profiles,
+  sampleLength,
+} from './chunker.ts'
+import { ContentBuilder } from './content.ts'
+import { dataExtents, type Extent } from './data-extents.ts'
+import type { IndexedPack } from './index-object.ts'
+import { openNoFollow } from './source-file.ts'
+import type { TaskContext } from './tasks.ts'
+import { statOf, type TreeStat, types } from './tree-record.ts'
+
+/** A file, or a part of one. */
+export interface FileTask {
+  /** For system calls; latin1. */
+  readonly path: string
+  /** For people. */
+  readonly shown: string
+  readonly ctimeNs: bigint
+  /** Only these bytes; the result is at level 1 then. */
+  readonly part?: { readonly start: Bytes; readonly end: Bytes }
+  readonly former?: FormerFile | undefined
+  /** Where it has data, when that is known already. */
+  readonly extents?: readonly Extent[]
+}
+
+export interface FileResult {
+  readonly level: number
+  readonly references: Uint8Array
+  readonly profile: Profile
+  /** The file changed while it was read. */
+  readonly changed: boolean
+  /** When it is not the one of the task's ctime. */
+  readonly stat?: TreeStat
+}
+
+export interface ReadFilesAnswer {
+  /** Null for a file that is gone. */
+  readonly files: readonly (FileResult | null)[]
+  /** Packs that may now be indexed. */
+  readonly packs: readonly IndexedPack[]
+  readonly bytes: Bytes
+}
+
+interface Hand {
+  readonly bridge: Bridge
+  readonly chunker: Chunker
+  readonly writer: ChunkWriter
+}
+
+const hands = new WeakMap<TaskContext, Hand>()
+
+function handOf(context: TaskContext, table: SharedTable): Hand {
+  const known = hands.get(context)
+  if (known) return known
+  const { bridge, seal } = context
+  const hand = {
+    bridge,
+    chunker: new Chunker(seal.gearTable()),
+    writer: new ChunkWriter(bridge, seal, new ChunkTable(table)),
+  }
+  hands.set(context, hand)
+  return hand
+}
+
+/** @throws errors of reading, with the path */
+export function readFiles(
+  context: TaskContext,
+  args: { table: SharedTable; tasks: readonly FileTask[] },
+): ReadFilesAnswer {
+  const hand = handOf(context, args.table)
+  let bytes = 0
+  const files = args.tasks.map((task) => {
+    const read = readFile(hand, task)
+    bytes += read?.bytes ?? 0
+    return read?.result ?? null
+  })
+  return { files, packs: hand.writer.takeStored(), bytes }
+}
+
+/** Makes durable what this hand has stored. */
+export function flushFiles(context: TaskContext, args: { table: SharedTable }): readonly IndexedPack[] {
+  const { writer } = handOf(context, args.table)
+  writer.flush()
+  return writer.takeStored()
+}
+
+function readFile(hand: Hand, task: FileTask): { result: FileResult; bytes: Bytes } | undefined {
+  const fd = openNoFollow(task.path)
+  if (fd === undefined) return undefined
+  try {
+    const before = fstatSync(fd, { bigint: true })
+    const stat = statOf(before)
+    if (stat.type !== types.file) return undefined
+    const size = Number(stat.size)
+    const profile = chooseProfile(size, task.former, () => sample(fd))
+    const { start, end } = task.part ?? { start: 0, end: size }
+    const isSparse = before.blocks * 512n < before.size
+    const extents = task.extents ?? (isSparse ? dataExtents(hand.bridge, fd, start, end) : [{ start, end }])
+    const content = readContent({ hand, fd, profile }, extents, start, end).finish(task.part ? 1 : 0)
+    const after = fstatSync(fd, { bigint: true })
+    const changed = after.ctimeNs !== before.ctimeNs || after.size !== before.size
+    const told = isRacy(stat.ctimeNs) ? { ...stat, ctimeNs: 0n } : stat
+    const result = {
+      ...content,
+      profile,
+      changed: changed || (task.part !== undefined && after.ctimeNs !== task.ctimeNs),
+    }
+    return { result: told.ctimeNs === task.ctimeNs ? result : { ...result, stat: told }, bytes: end - start }
+  } catch (error) {
+    throw fromErrno(error, `reading ${task.shown}`)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** The kernel's clock for files ticks every few ms: a file may change again within the tick that its ctime names, and look the same. */
+const clockTickNs = 20_000_000n
+
+/** Whether a ctime is so young that it cannot prove later that nothing has changed: such a file is read again the next time. */
+function isRacy(ctimeNs: bigint): boolean {
+  return BigInt(Date.now()) * 1_000_000n - ctimeNs < clockTickNs
+}
+
+function sample(fd: number): Buffer {
+  const buffer = Buffer.alloc(sampleLength)
+  return buffer.subarray(0, readSync(fd, buffer, 0, sampleLength, 0))
+}
+
+interface Reading {
+  readonly hand: Hand
+  readonly fd: number
+  readonly profile: Profile
+}
+
+/** The content of the bytes from `start` to `end`: exactly so many, whatever becomes of the file meanwhile. */
+function readContent(reading: Reading, extents: readonly Extent[], start: Bytes, end: Bytes): ContentBuilder {
+  const builder = new ContentBuilder((list) => reading.hand.writer.put(kinds.list, list))
+  let position = start
+  for (const extent of extents) {
+    builder.addHole(extent.start - position)
+    position = readExtent(reading, builder, extent.start, extent.end)
+  }
+  builder.addHole(end - position)
+  return builder
+}
+
+/** @returns where the data ended: `end`, or less when the file has become shorter */
+function readExtent({ hand, fd, profile }: Reading, builder: ContentBuilder, start: Bytes, end: Bytes): Bytes {
+  const { chunker, writer } = hand
+  const { buffer } = chunker
+  let from = 0
+  let filled = 0
+  let position = start // of the byte at `filled`
+  let last = end
+  for (;;) {
+    if (filled - from < longest(profile) && position < last) {
+      buffer.copyWithin(0, from, filled)
+      filled -= from
+      from = 0
+      const count = readSync(fd, buffer, filled, Math.min(buffer.length - filled, last - position), position)
+      if (count === 0) last = position
+      filled += count
+      position += count
+      continue
+    }
+    if (from === filled) return position
+    const cut = nextCut(chunker, profile, from, filled, position - (filled - from))
+    builder.addChunk(writer.put(kinds.data, buffer.subarray(from, cut)), cut - from)
+    from = cut
+  }
+}
+
+/** Fixed chunks end at multiples of their length, also when their extent does not begin at one. */
+function nextCut(chunker: Chunker, profile: Profile, from: number, filled: number, position: Bytes): number {
+  if (profile !== profiles.fixed) return chunker.next(profile, from, filled)
+  return Math.min(filled, from + fixedLength - (position % fixedLength))
+}

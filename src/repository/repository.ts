@@ -1,0 +1,293 @@
+/**
+ * A backup repository on an object store: what the services see of this folder. Opens it, and runs each job in workers of its own
+ * (crew.ts), so that the caller's event loop stays free. Takes no locks and keeps nothing but the key in memory between calls.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { AppError, isAppError } from '../errors.ts'
+import type { Bytes } from '../model.ts'
+import type { ObjectStore } from '../objectstore/objectstore.ts'
+import type { BlockBackupArgs } from './block-backup.ts'
+import type { BlockRestoreArgs } from './block-restore.ts'
+import type { RepairResult, VerifyArgs, VerifyResult } from './check.ts'
+import { checkConfig, encodeConfig, newConfig, parseConfig, type RepositoryConfig } from './config.ts'
+import { Crew, type CrewOptions, type Tools } from './crew.ts'
+import { describeKey, type KeyCost, type KeyInfo, unwrapMasterKey, wrapMasterKey } from './keys.ts'
+import { configName, folders, idOf, newId, objectName } from './layout.ts'
+import type { ListedFile, ListFilesArgs } from './list-files.ts'
+import { type Backup, parseManifest } from './manifest.ts'
+import type { PruneResult } from './prune.ts'
+import { Seal, type SealSecrets } from './seal.ts'
+import type { TreeBackupArgs } from './tree-backup.ts'
+import type { TreeRestoreArgs, TreeRestoreResult } from './tree-restore.ts'
+
+export interface RepositoryOptions {
+  readonly store: ObjectStore
+  readonly tools: Tools
+  /** Undefined for a repository without encryption. */
+  readonly passphrase?: string | undefined
+  /** How long a prune waits between condemning and deleting (FORMAT.md 8.1); default 24 h. All nodes must agree on it. */
+  readonly graceMs?: number | undefined
+  /** Threads for the heavy part of a job; default 2. */
+  readonly hands?: number | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How a job is watched and cancelled. */
+export interface JobOptions {
+  readonly signal?: AbortSignal | undefined
+  progress?(done: number, total: number | null, unit: 'bytes' | 'files'): void
+}
+
+const defaultGraceMs = 24 * 3_600_000
+
+/**
+ * Makes a new repository. @param cost of guessing the passphrase; only tests lower it
+ * @throws ALREADY_EXISTS when there is one
+ */
+export async function initRepository(
+  options: RepositoryOptions & { readonly keyLabel?: string; readonly cost?: KeyCost },
+): Promise<Repository> {
+  const { store, passphrase, signal } = options
+  if (await store.stat(configName, { signal })) {
+    throw new AppError('ALREADY_EXISTS', `${store.url} is a repository already; open it, or use another prefix`)
+  }
+  const masterKey = passphrase === undefined ? null : randomBytes(32)
+  const config = newConfig(masterKey !== null)
+  const repository = new Repository(options, config, { repositoryId: config.id, masterKey })
+  if (passphrase !== undefined) await repository.addPassphrase(passphrase, options.keyLabel ?? '', options.cost)
+  // Config last: a repository exists from then, and never without a key.
+  await store.put(configName, encodeConfig(config, masterKey), { ifAbsent: true, signal })
+  return repository
+}
+
+/**
+ * Opens a repository. Takes about a third of a second with a passphrase, for each that it has.
+ * @throws FAILED_PRECONDITION when there is none or a passphrase is missing or superfluous, PERMISSION_DENIED for a wrong one
+ */
+export async function openRepository(options: RepositoryOptions): Promise<Repository> {
+  const { store, passphrase, signal } = options
+  const config = parseConfig(await readConfig(options), store.url)
+  if (config.encryption === 'none' && passphrase !== undefined) {
+    throw new AppError(
+      'FAILED_PRECONDITION',
+      `the repository ${store.url} is not encrypted, but a passphrase was given; is it the right one?`,
+    )
+  }
+  if (config.encryption !== 'none' && passphrase === undefined) {
+    throw new AppError('FAILED_PRECONDITION', `the repository ${store.url} is encrypted; give its passphrase`)
+  }
+  const masterKey = passphrase === undefined ? null : await findKey(store, config, passphrase, signal)
+  checkConfig(config, masterKey, store.url)
+  return new Repository(options, config, { repositoryId: config.id, masterKey })
+}
+
+async function readConfig({ store, signal }: RepositoryOptions): Promise<Uint8Array> {
+  try {
+    return await store.get(configName, undefined, { signal })
+  } catch (error) {
+    if (!isAppError(error, 'NOT_FOUND')) throw error
+    throw new AppError('FAILED_PRECONDITION', `${store.url} is no repository; make one with 'target add'`, {
+      cause: error,
+    })
+  }
+}
+
+async function findKey(
+  store: ObjectStore,
+  config: RepositoryConfig,
+  passphrase: string,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  for await (const { key } of store.list(folders.keys, { signal })) {
+    const id = idOf('keys', key)
+    if (!id) continue
+    const masterKey = await unwrapMasterKey(config.id, id, await store.get(key, undefined, { signal }), passphrase)
+    if (masterKey) return masterKey
+  }
+  throw new AppError('PERMISSION_DENIED', `the passphrase does not open the repository ${store.url}`)
+}
+
+export class Repository {
+  readonly config: RepositoryConfig
+  readonly graceMs: number
+  readonly #store: ObjectStore
+  readonly #tools: Tools
+  readonly #hands: number
+  readonly #secrets: SealSecrets
+  readonly #seal: Seal
+
+  /** Use `openRepository` or `initRepository`. */
+  constructor(options: RepositoryOptions, config: RepositoryConfig, secrets: SealSecrets) {
+    this.config = config
+    this.graceMs = options.graceMs ?? defaultGraceMs
+    this.#store = options.store
+    this.#tools = options.tools
+    this.#hands = options.hands ?? 2
+    this.#secrets = secrets
+    this.#seal = new Seal(secrets)
+  }
+
+  /** Lets one more passphrase open the repository. @returns the id to remove it by */
+  async addPassphrase(passphrase: string, label: string, cost?: KeyCost): Promise<KeyInfo> {
+    const { masterKey, repositoryId } = this.#secrets
+    if (!masterKey) throw this.#notEncrypted()
+    const info = { id: newId('keys'), label, createdAt: new Date().toISOString() }
+    const bytes = await wrapMasterKey(masterKey, passphrase, { ...info, repositoryId, cost })
+    await this.#store.put(objectName('keys', info.id), bytes)
+    return info
+  }
+
+  /** Who can open it. */
+  async listPassphrases(): Promise<KeyInfo[]> {
+    const keys: KeyInfo[] = []
+    for await (const { key } of this.#store.list(folders.keys)) {
+      const id = idOf('keys', key)
+      if (id) keys.push(describeKey(id, await this.#store.get(key)))
+    }
+    return keys
+  }
+
+  /** Idempotent. @throws FAILED_PRECONDITION for the last one, NOT_FOUND */
+  async removePassphrase(id: string): Promise<void> {
+    const keys = await this.listPassphrases()
+    if (!keys.some((key) => key.id === id)) {
+      throw new AppError('NOT_FOUND', `the repository ${this.#store.url} has no passphrase ${id}`)
+    }
+    if (keys.length === 1) {
+      throw new AppError(
+        'FAILED_PRECONDITION',
+        `passphrase ${id} is the last one of ${this.#store.url}; add another before removing it`,
+      )
+    }
+    await this.#store.delete([objectName('keys', id)])
+  }
+
+  #notEncrypted(): AppError {
+    return new AppError(
+      'FAILED_PRECONDITION',
+      `the repository ${this.#store.url} is not encrypted and has no passphrases`,
+    )
+  }
+
+  /** All backups, oldest first. One small object is read for each. @param known those that the caller has: they are not read again */
+  async listBackups(known: ReadonlyMap<string, Backup> = new Map(), signal?: AbortSignal): Promise<Backup[]> {
+    const backups: Promise<Backup | undefined>[] = []
+    for await (const { key } of this.#store.list(folders.manifests, { signal })) {
+      const id = idOf('manifests', key)
+      if (id) backups.push(known.has(id) ? Promise.resolve(known.get(id)) : this.#readListed(id, signal))
+      if (backups.length % 16 === 0) await Promise.allSettled(backups.slice(-16))
+    }
+    const found = (await Promise.all(backups)).filter((backup) => backup !== undefined)
+    return found.sort((a, b) => (a.createdAt < b.createdAt ? -1 : a.createdAt > b.createdAt ? 1 : a.id < b.id ? -1 : 1))
+  }
+
+  async #readListed(id: string, signal?: AbortSignal): Promise<Backup | undefined> {
+    try {
+      return await this.getBackup(id, signal)
+    } catch (error) {
+      if (isAppError(error, 'NOT_FOUND')) return undefined // Forgotten since it was listed.
+      throw error
+    }
+  }
+
+  /** @throws NOT_FOUND, CORRUPT */
+  async getBackup(id: string, signal?: AbortSignal): Promise<Backup> {
+    const name = objectName('manifests', id)
+    return parseManifest(id, this.#seal.openObject('M', name, await this.#store.get(name, undefined, { signal })))
+  }
+
+  /** Backs up a directory. Nothing exists before it has returned; interrupted, the next one finds what was stored. */
+  backupTree(args: Omit<TreeBackupArgs, 'graceMs'>, options: JobOptions = {}): Promise<Backup> {
+    return this.#run('backupTree', { ...args, graceMs: this.graceMs }, options)
+  }
+
+  /** Restores a tree backup into an empty directory; interrupted, the same call goes on. */
+  restoreTree(args: TreeRestoreArgs, options: JobOptions = {}): Promise<TreeRestoreResult> {
+    return this.#run('restoreTree', args, options)
+  }
+
+  /** Backs up a device or an image. @throws INVALID_ARGUMENT for a parent of another kind */
+  backupBlock(args: Omit<BlockBackupArgs, 'graceMs'>, options: JobOptions = {}): Promise<Backup> {
+    return this.#run('backupBlock', { ...args, graceMs: this.graceMs }, options)
+  }
+
+  /** Restores a block backup onto a device or a file. @returns bytes written */
+  restoreBlock(args: BlockRestoreArgs, options: JobOptions = {}): Promise<Bytes> {
+    return this.#run('restoreBlock', args, options)
+  }
+
+  /** Opens a block backup for random reads. It holds a worker until it is closed. */
+  async openBlock(backup: string, options: JobOptions = {}): Promise<BlockReader> {
+    const crew = this.#crew(options)
+    try {
+      const size = await crew.step<Bytes>('openBlock', { backup })
+      let last: Promise<unknown> = Promise.resolve()
+      const read = (start: Bytes, end: Bytes): Promise<Uint8Array> => {
+        const next = last.then(() => crew.step<Uint8Array>('readBlock', { start, end }))
+        last = next.catch(() => undefined)
+        return next
+      }
+      return { size, read, [Symbol.asyncDispose]: () => crew.stop() }
+    } catch (error) {
+      await crew.stop()
+      throw error
+    }
+  }
+
+  /** Gives the files of a tree backup in the order of the tree, a page at a time; waits for `take` before it reads on. */
+  async listFiles(
+    args: ListFilesArgs,
+    take: (files: readonly ListedFile[]) => Promise<void>,
+    options: JobOptions = {},
+  ): Promise<void> {
+    await this.#run('listFiles', args, options, (items) => take(items as readonly ListedFile[]))
+  }
+
+  /** Checks the repository; damage is the result, not an error. */
+  verify(args: VerifyArgs, options: JobOptions = {}): Promise<VerifyResult> {
+    return this.#run('verify', args, options)
+  }
+
+  /** Writes the indexes anew from the packs. */
+  repair(args: { readonly readData: boolean }, options: JobOptions = {}): Promise<RepairResult> {
+    return this.#run('repair', args, options)
+  }
+
+  /** Forgets backups: their data stays until a prune. Idempotent. */
+  async deleteBackups(ids: readonly string[], signal?: AbortSignal): Promise<void> {
+    const marks: string[] = []
+    for await (const { key } of this.#store.list(folders.damaged, { signal })) {
+      if (ids.some((id) => key.startsWith(`${folders.damaged}${id}/`))) marks.push(key)
+    }
+    await this.#store.delete([...ids.map((id) => objectName('manifests', id)), ...marks], { signal })
+  }
+
+  /** Removes what no backup needs: what was found so one grace period ago, for good; what is found so now, at a later prune. */
+  prune(args: { readonly dryRun: boolean }, options: JobOptions = {}): Promise<PruneResult> {
+    return this.#run('prune', { ...args, graceMs: this.graceMs }, options)
+  }
+
+  #run<T>(job: string, args: unknown, options: JobOptions, take?: CrewOptions['take']): Promise<T> {
+    return this.#crew(options, take).run<T>(job, args)
+  }
+
+  #crew(options: JobOptions, take?: CrewOptions['take']): Crew {
+    return new Crew({
+      store: this.#store,
+      tools: this.#tools,
+      secrets: this.#secrets,
+      signal: options.signal ?? new AbortController().signal,
+      hands: this.#hands,
+      progress: options.progress ?? (() => undefined),
+      ...(take && { take }),
+    })
+  }
+}
+
+/** Random reads of a block backup; several may be asked for at once. */
+export interface BlockReader extends AsyncDisposable {
+  readonly size: Bytes
+  /** The bytes from `start` to `end`, at most 64 MiB. */
+  read(start: Bytes, end: Bytes): Promise<Uint8Array>
+}

@@ -1,0 +1,306 @@
+/**
+ * The lead of a tree backup: walks the directory tree in step with the parent's, takes over the records of what has not changed, has the hands read
+ * the rest, and writes segments, root and manifest. Runs in a worker; FORMAT.md 6 and 7.
+ */
+
+import type { BigIntStats } from 'node:fs'
+import { readlinkSync } from 'node:fs'
+import { AppError, errno, isAppError } from '../errors.ts'
+import { AttributeReader } from './attribute-reader.ts'
+import { kinds } from './chunk-entry.ts'
+import { ChunkReader } from './chunk-reader.ts'
+import type { ChunkTable } from './chunk-table.ts'
+import { ChunkWriter } from './chunk-writer.ts'
+import type { FormerFile, Profile } from './chunker.ts'
+import { type BackupLabels, commit, isMarkedDamaged, readBackup } from './commit.ts'
+import type { Content } from './content.ts'
+import { FileBatches, type ReadContent } from './file-batches.ts'
+import { IndexWriter } from './index-writer.ts'
+import { loadReliableChunks } from './known-chunks.ts'
+import type { Backup } from './manifest.ts'
+import { ParentCursor } from './parent-cursor.ts'
+import { PendingRecord, RecordQueue } from './record-queue.ts'
+import { joinPath, readTreeRoot, SegmentBuilder } from './segment.ts'
+import { SourceDirectory, systemPath } from './source-file.ts'
+import type { TaskContext } from './tasks.ts'
+import { endRecord, flags, maxInlineAttributes, statOf, type TreeRecord, types } from './tree-record.ts'
+
+export interface TreeBackupArgs {
+  /** The directory whose content is backed up. */
+  readonly root: string
+  readonly about: BackupLabels
+  /** Id of the backup to compare with. */
+  readonly parent: string | null
+  /**
+   * What tells that a file has not changed: `inode`: inode, ctime, mtime and size; `copy`: mtime and size only, for a source that is a copy
+   * made anew each time and so has other inodes and ctimes.
+   */
+  readonly compare: 'inode' | 'copy'
+  readonly graceMs: number
+}
+
+/** Chunks that one backup may add before it stops deduplicating within itself. */
+const roomForNew = 2_000_000
+/** Records that may wait for contents read out of order. */
+const mostWaiting = 100_000
+const progressEvery = 512
+
+export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {
+  const since = Date.now()
+  const table = loadReliableChunks(context, roomForNew)
+  return new TreeBackup(context, args, table).run(since)
+}
+
+class TreeBackup {
+  readonly #context: TaskContext
+  readonly #args: TreeBackupArgs
+  readonly #table: ChunkTable
+  readonly #writer: ChunkWriter
+  readonly #index: IndexWriter
+  readonly #segments: SegmentBuilder
+  readonly #queue: RecordQueue
+  readonly #files: FileBatches
+  readonly #attributes: AttributeReader
+  readonly #cursor: ParentCursor | undefined
+  /** Files with several names that are being read: the other names wait for the same content. */
+  readonly #linked = new Map<bigint, PendingRecord[]>()
+  #parent: string | null = null
+  #device = 0n
+  readonly #isStored = (id: Buffer) => this.#table.has(id)
+  #visited = 0
+  #entries = 0
+  #size = 0
+  #changed = 0
+
+  constructor(context: TaskContext, args: TreeBackupArgs, table: ChunkTable) {
+    const { bridge, seal } = context
+    this.#context = context
+    this.#args = args
+    this.#table = table
+    this.#writer = new ChunkWriter(bridge, seal, table)
+    this.#index = new IndexWriter(bridge, seal)
+    this.#segments = new SegmentBuilder((segment) => this.#writer.put(kinds.segment, segment))
+    this.#queue = new RecordQueue(this.#segments, (record) => this.#count(record))
+    this.#files = new FileBatches(bridge, table, this.#index, (list) => this.#writer.put(kinds.list, list))
+    this.#attributes = new AttributeReader(bridge)
+    this.#cursor = this.#openParent()
+  }
+
+  run(since: number): Backup {
+    const root = SourceDirectory.open(Buffer.from(this.#args.root).toString('latin1'), this.#args.root)
+    if (!root)
+      throw new AppError('NOT_FOUND', `${this.#args.root} is not a directory; nothing can be backed up from it`)
+    this.#device = root.stat.dev
+    const rootRecord = this.#begin(root, '.', Buffer.alloc(0), root.stat, undefined)
+    this.#queue.add(Buffer.alloc(0), Buffer.alloc(0), rootRecord)
+    this.#walk(root, Buffer.alloc(0), this.#cursor !== undefined)
+    this.#queue.add(Buffer.alloc(0), Buffer.alloc(0), endRecord)
+    this.#finishReading()
+    root.release()
+    return this.#finish(since)
+  }
+
+  #finishReading(): void {
+    this.#attributes.flush()
+    this.#files.finish()
+    this.#context.bridge.pumpUntil(() => {
+      this.#queue.drain()
+      return this.#queue.length === 0
+    })
+  }
+
+  #finish(since: number): Backup {
+    const root = this.#writer.put(kinds.root, this.#segments.finish())
+    this.#writer.flush()
+    this.#index.add(this.#writer.takeStored())
+    const { about, graceMs } = this.#args
+    const counted = { size: this.#size, files: this.#entries, changed: this.#changed }
+    const manifest = { kind: 'tree' as const, ...about, parent: this.#parent, root: root.toString('hex'), ...counted }
+    return commit(this.#context, manifest, { index: this.#index, since, graceMs })
+  }
+
+  /** The parent is a help, not a need: one that cannot be read means that all files are. */
+  #openParent(): ParentCursor | undefined {
+    const { parent } = this.#args
+    if (parent === null) return undefined
+    try {
+      const backup = readBackup(this.#context, parent)
+      if (backup.kind !== 'tree' || isMarkedDamaged(this.#context, parent)) return undefined
+      const reader = new ChunkReader(this.#context.bridge, this.#context.seal, this.#table)
+      const segments = readTreeRoot(reader.read(Buffer.from(backup.root, 'hex')))
+      for (const { id } of segments) reader.place(id)
+      const cursor = new ParentCursor(reader.readAll(segments.map(({ id }) => id)))
+      if (cursor.type !== types.directory) return undefined
+      cursor.enter()
+      this.#parent = parent
+      return cursor
+    } catch (error) {
+      if (isAppError(error, 'NOT_FOUND', 'CORRUPT')) return undefined
+      throw error
+    }
+  }
+
+  #walk(directory: SourceDirectory, path: Buffer, hasFormer: boolean): void {
+    const cursor = hasFormer ? this.#cursor : undefined
+    for (const name of directory.names()) {
+      const isFormer = cursor?.seek(name) ?? false
+      const stat = directory.lstat(name)
+      if (stat?.isDirectory()) this.#walkInto(directory, name, path, isFormer)
+      else {
+        if (stat) this.#visit(directory, name, path, stat, isFormer)
+        if (isFormer) cursor?.skip()
+      }
+      this.#breathe()
+    }
+  }
+
+  #walkInto(directory: SourceDirectory, name: string, path: Buffer, isFormer: boolean): void {
+    const cursor = isFormer ? this.#cursor : undefined
+    const inner = SourceDirectory.open(directory.path(name), `${directory.shown}/${name}`)
+    if (!inner) {
+      cursor?.skip()
+      return
+    }
+    const isFormerDirectory = cursor?.type === types.directory
+    this.#visit(directory, name, path, inner.stat, isFormer)
+    const innerPath = joinPath(path, Buffer.from(name, 'latin1'))
+    if (isFormerDirectory) cursor?.enter()
+    if (inner.stat.dev === this.#device) this.#walk(inner, innerPath, isFormerDirectory)
+    if (isFormerDirectory) cursor?.leave()
+    else cursor?.skip()
+    this.#queue.add(innerPath, Buffer.alloc(0), endRecord)
+    inner.release()
+  }
+
+  /** Records one entry, as it was or as it is. */
+  #visit(directory: SourceDirectory, name: string, path: Buffer, stat: BigIntStats, isFormer: boolean): void {
+    const bytes = Buffer.from(name, 'latin1')
+    const cursor = isFormer ? this.#cursor : undefined
+    if (cursor && this.#args.compare === 'inode' && cursor.matches(stat)) {
+      // A lost or condemned chunk means that the file is read again.
+      if (cursor.everyReference(this.#isStored)) {
+        this.#entries++
+        this.#size += stat.isFile() ? Number(stat.size) : 0
+        this.#queue.add(path, bytes, cursor.bytes())
+        return
+      }
+    }
+    const record = this.#begin(directory, name, bytes, stat, cursor)
+    this.#queue.add(path, bytes, record)
+  }
+
+  /** A new record, with all that has to be read for it asked for. */
+  #begin(
+    directory: SourceDirectory,
+    name: string,
+    bytes: Buffer,
+    stat: BigIntStats,
+    cursor: ParentCursor | undefined,
+  ): PendingRecord {
+    const record = new PendingRecord(bytes, statOf(stat))
+    if (stat.nlink > 1n && !stat.isDirectory()) record.flags |= flags.linked
+    record.expect()
+    this.#attributes.add(directory, name, (attributes) => this.#setAttributes(record, attributes))
+    if (stat.isSymbolicLink()) record.target = readTarget(directory, name)
+    if (stat.isSymbolicLink() && !record.target) record.dropped = true
+    if (stat.isFile()) this.#beginFile(record, directory, name, stat, cursor)
+    return record
+  }
+
+  #setAttributes(record: PendingRecord, attributes: Buffer | undefined): void {
+    record.arrived()
+    if (!attributes) return
+    if (attributes.length <= maxInlineAttributes) record.attributes = attributes
+    else record.attributesId = this.#writer.put(kinds.attributes, attributes)
+  }
+
+  #beginFile(
+    record: PendingRecord,
+    directory: SourceDirectory,
+    name: string,
+    stat: BigIntStats,
+    cursor: ParentCursor | undefined,
+  ): void {
+    const former = cursor?.type === types.file ? cursor.record() : undefined
+    if (former && this.#args.compare === 'copy' && cursor?.matchesCopy(stat) && cursor.everyReference(this.#isStored)) {
+      record.content = former.content
+      record.profile = former.profile
+      return
+    }
+    if (stat.size === 0n) {
+      record.content = noContent
+      return
+    }
+    record.expect()
+    const waiting = this.#linked.get(stat.ino)
+    if (stat.nlink > 1n && waiting) {
+      waiting.push(record)
+      return
+    }
+    const records = [record]
+    if (stat.nlink > 1n) this.#linked.set(stat.ino, records)
+    const task = {
+      size: Number(stat.size),
+      ctimeNs: stat.ctimeNs,
+      former: former ? formerFile(former, stat) : undefined,
+      isSparse: stat.blocks * 512n < stat.size,
+    }
+    this.#files.add(directory, name, task, (read) => {
+      this.#linked.delete(stat.ino)
+      for (const one of records) setContent(one, read)
+    })
+  }
+
+  #count(record: PendingRecord): void {
+    this.#entries++
+    if (record.stat.type === types.file) this.#size += Number(record.stat.size)
+    if (record.hasChanged) this.#changed++
+  }
+
+  /** Takes in what the hands have done; waits when far ahead of them. */
+  #breathe(): void {
+    const { bridge } = this.#context
+    if (++this.#visited % progressEvery === 0) {
+      bridge.post('progress', { done: this.#files.bytesRead, total: null, unit: 'bytes' }, () => undefined)
+    }
+    if (this.#queue.length === 0) return
+    bridge.pump()
+    this.#queue.drain()
+    if (this.#queue.length < mostWaiting) return
+    this.#files.flush()
+    this.#attributes.flush()
+    bridge.pumpUntil(() => {
+      this.#queue.drain()
+      return this.#queue.length < mostWaiting / 2
+    })
+  }
+}
+
+const noContent: Content = { level: 0, references: Buffer.alloc(0) }
+
+function setContent(record: PendingRecord, read: ReadContent | null): void {
+  record.arrived()
+  if (!read) {
+    record.dropped = true
+    return
+  }
+  record.content = read.content
+  record.profile = read.profile
+  if (read.stat) record.stat = read.stat
+  if (read.changed) record.flags |= flags.changed
+}
+
+function formerFile(former: TreeRecord, stat: BigIntStats): FormerFile {
+  const changedInPlace = former.inode === stat.ino && stat.size <= former.size
+  return { profile: (former.profile || 1) as Profile, changedInPlace }
+}
+
+/** Undefined when it is gone. */
+function readTarget(directory: SourceDirectory, name: string): Buffer | undefined {
+  try {
+    return readlinkSync(systemPath(directory.path(name)), { encoding: 'buffer' })
+  } catch (error) {
+    if (['ENOENT', 'EINVAL', 'ENOTDIR'].includes(errno(error) ?? '')) return undefined
+    throw error
+  }
+}

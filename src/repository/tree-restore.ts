@@ -1,0 +1,295 @@
+/**
+ * The lead of a restore: builds the tree in an area of its own and lets it appear when it is complete.
+ *
+ *   for each record, in order:        directories are made; small files, links and nodes go to the hands' tars;
+ *                                     large and sparse files are written by the hands to data/NUMBER
+ *   then:                             metadata of the large ones (an empty skeleton by tar, copied over by cp), moved to their paths;
+ *                                     further names of linked files; metadata of directories, as nothing changes in them any more
+ *   then:                             everything moves to its name in the target
+ *
+ * Interrupted, it goes on from its last checkpoint, which is written after a sync about once a minute. Only in the very last step, when the tree is
+ * complete and the area gone, an interruption leaves a full target with another mtime of its root, which is then refused as not empty. Runs in a worker.
+ */
+
+import {
+  closeSync,
+  constants,
+  existsSync,
+  ftruncateSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  renameSync,
+} from 'node:fs'
+import { AppError, errno, fromErrno } from '../errors.ts'
+import type { Bytes } from '../model.ts'
+import { decodeAttributes } from './attributes.ts'
+import { ChunkReader } from './chunk-reader.ts'
+import type { ChunkTable } from './chunk-table.ts'
+import { readBackup } from './commit.ts'
+import { stretches } from './content.ts'
+import { loadChunks } from './known-chunks.ts'
+import type { Backup } from './manifest.ts'
+import { type Checkpoint, makeDirectory, RestoreArea } from './restore-area.ts'
+import { TarSink } from './tar-sink.ts'
+import type { TaskContext } from './tasks.ts'
+import { parseTreePath, readTree, type TreeEntry } from './tree-reader.ts'
+import { flags, sizeOf, type TreeRecord, types } from './tree-record.ts'
+import type { EntryTask } from './write-files.ts'
+
+export interface TreeRestoreArgs {
+  readonly backup: string
+  /** An existing directory that is empty, or was left by the same restore when it was interrupted. */
+  readonly target: string
+  /** Only this path and what is below it; it keeps its path. '' for all. */
+  readonly path: string
+}
+
+export interface TreeRestoreResult {
+  readonly files: number
+  readonly bytes: Bytes
+  /** Sockets, which belong to a process and are not made. */
+  readonly sockets: number
+}
+
+const batchBytes = 8 * 2 ** 20
+const batchEntries = 512
+const mostOutstanding = 6
+/** Up to this, files go through tar. */
+const smallFile = 2 ** 20
+const stretchLength = 64 * 2 ** 20
+const checkpointEveryMs = 60_000
+
+export function restoreTree(context: TaskContext, args: TreeRestoreArgs): TreeRestoreResult {
+  const backup = readBackup(context, args.backup)
+  const table = loadChunks(context, { room: 0 })
+  const path = parseTreePath(args.path)
+  const area = new RestoreArea(args.target, backup.id, `${backup.id}/${path.toString('hex')}`)
+  try {
+    return new TreeRestore(context, backup, table, area, path).run()
+  } finally {
+    area.close()
+  }
+}
+
+class TreeRestore {
+  readonly #context: TaskContext
+  readonly #backup: Backup
+  readonly #table: ChunkTable
+  readonly #area: RestoreArea
+  readonly #path: Buffer
+  readonly #reader: ChunkReader
+  #batch: EntryTask[] = []
+  #batchBytes = 0
+  #outstanding = 0
+  #done = 0
+  #result = { files: 0, bytes: 0, sockets: 0 }
+  #checkpointAt = Date.now() + checkpointEveryMs
+
+  constructor(context: TaskContext, backup: Backup, table: ChunkTable, area: RestoreArea, path: Buffer) {
+    this.#context = context
+    this.#backup = backup
+    this.#table = table
+    this.#area = area
+    this.#path = path
+    this.#reader = new ChunkReader(context.bridge, context.seal, table)
+  }
+
+  run(): TreeRestoreResult {
+    // Once the move has begun the tree is complete, and only the move is left.
+    if (!this.#area.isPublishing) {
+      this.#makeEntries(this.#area.readCheckpoint())
+      this.#finishEntries()
+      this.#setLargeFiles()
+      this.#placeLargeAndLinked()
+      this.#setDirectories()
+      this.#sync()
+    }
+    const root = this.#root()
+    this.#area.publish()
+    this.#setRoot(root)
+    this.#sync()
+    return this.#result
+  }
+
+  #root(): TreeRecord {
+    for (const { record } of this.#entries()) if (record) return record
+    throw new AppError('CORRUPT', `the tree of backup ${this.#backup.id} has no root`)
+  }
+
+  #entries(): Generator<TreeEntry> {
+    return readTree(this.#reader, this.#backup, this.#path)
+  }
+
+  #makeEntries(done: Checkpoint): void {
+    const linked = new Set<bigint>()
+    for (const { path, record, bytes, number } of this.#entries()) {
+      if (!record || path.length === 0) continue
+      this.#result.files++
+      this.#result.bytes += sizeOf(record)
+      const isFurtherName = isLinked(record) && linked.has(record.inode)
+      if (isLinked(record)) linked.add(record.inode)
+      if (number < done.record || isFurtherName) continue
+      this.#makeEntry(path, record, bytes, { record: number, part: number === done.record ? done.part : 0 })
+      this.#maybeCheckpoint({ record: number + 1, part: 0 })
+    }
+  }
+
+  #makeEntry(path: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
+    if (record.type === types.directory) makeDirectory(this.#inTree(path))
+    else if (record.type === types.socket) this.#result.sockets++
+    else if (isLarge(record)) this.#writeLarge(record, from.record, from.part)
+    else this.#addToBatch({ path, record: bytes }, sizeOf(record))
+  }
+
+  #inTree(path: Buffer): Buffer {
+    return Buffer.concat([Buffer.from(`${this.#area.tree}/`), path])
+  }
+
+  #addToBatch(task: EntryTask, bytes: Bytes): void {
+    this.#batch.push({ path: new Uint8Array(task.path), record: new Uint8Array(task.record) })
+    this.#batchBytes += bytes
+    if (this.#batch.length >= batchEntries || this.#batchBytes >= batchBytes) this.#flush()
+  }
+
+  #flush(): void {
+    if (this.#batch.length === 0) return
+    const entries = this.#batch
+    this.#batch = []
+    this.#batchBytes = 0
+    this.#give('writeEntries', { ...this.#target(), entries })
+  }
+
+  #target() {
+    return { table: this.#table.shared, tree: this.#area.tree, area: this.#area.path }
+  }
+
+  #give(task: string, args: unknown): void {
+    const { bridge } = this.#context
+    bridge.pumpUntil(() => this.#outstanding < mostOutstanding)
+    this.#outstanding++
+    bridge.post('hand', { task, args }, (bytes) => {
+      this.#outstanding--
+      this.#progress(bytes as Bytes)
+    })
+  }
+
+  #progress(bytes: Bytes): void {
+    this.#done += bytes
+    const progress = { done: this.#done, total: this.#backup.size, unit: 'bytes' as const }
+    this.#context.bridge.post('progress', progress, () => undefined)
+  }
+
+  #writeLarge(record: TreeRecord, number: number, fromPart: number): void {
+    const path = this.#dataPath(number)
+    const size = sizeOf(record)
+    const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
+    ftruncateSync(fd, size)
+    closeSync(fd)
+    const content = record.content && {
+      level: record.content.level,
+      references: new Uint8Array(record.content.references),
+    }
+    for (let part = fromPart; part * stretchLength < size; part++) {
+      const [start, end] = [part * stretchLength, Math.min(size, (part + 1) * stretchLength)]
+      this.#give('writeStretch', { table: this.#table.shared, path, content, start, end })
+      this.#maybeCheckpoint({ record: number, part: part + 1 })
+    }
+  }
+
+  #dataPath(number: number): string {
+    return `${this.#area.path}/data/${number}`
+  }
+
+  #maybeCheckpoint(next: Checkpoint): void {
+    if (Date.now() < this.#checkpointAt) return
+    this.#finishEntries()
+    this.#sync()
+    this.#area.writeCheckpoint(next)
+    this.#checkpointAt = Date.now() + checkpointEveryMs
+  }
+
+  #finishEntries(): void {
+    this.#flush()
+    this.#context.bridge.pumpUntil(() => this.#outstanding === 0)
+    this.#context.bridge.call('hand', { task: 'every:finishEntries', args: null })
+  }
+
+  #sync(): void {
+    this.#context.bridge.call('exec', { program: 'sync', args: ['-f', this.#area.target], timeoutMs: 0 })
+  }
+
+  /** An empty file with the right metadata for each large one, and cp to carry that over: two processes for all. */
+  #setLargeFiles(): void {
+    const numbers = new Set(readdirSync(`${this.#area.path}/data`).map(Number))
+    if (numbers.size === 0) return
+    const skeleton = `${this.#area.path}/skeleton`
+    const sink = new TarSink(this.#context.bridge, skeleton, this.#area.path)
+    for (const { record, number } of this.#entries()) {
+      if (record && numbers.has(number)) this.#addMetadata(sink, Buffer.from(String(number)), record)
+    }
+    sink.close()
+    const preserve = '--preserve=mode,ownership,timestamps,xattr'
+    const args = ['-r', '--attributes-only', preserve, '--', `${skeleton}/.`, `${this.#area.path}/data`]
+    this.#context.bridge.call('exec', { program: 'cp', args, timeoutMs: 0 })
+  }
+
+  #addMetadata(sink: TarSink, path: Buffer, record: TreeRecord): void {
+    const encoded = record.attributesId ? this.#reader.read(record.attributesId) : record.attributes
+    sink.add({ path, stat: record, target: undefined, attributes: encoded ? decodeAttributes(encoded) : [] }, 0, [])
+  }
+
+  #placeLargeAndLinked(): void {
+    const first = new Map<bigint, Buffer>()
+    for (const { path, record, number } of this.#entries()) {
+      if (!record || record.type === types.directory || record.type === types.socket) continue
+      const known = isLinked(record) ? first.get(record.inode) : undefined
+      if (known) linkTo(this.#inTree(known), this.#inTree(path))
+      else if (isLarge(record)) moveTo(this.#dataPath(number), this.#inTree(path))
+      if (isLinked(record) && !known) first.set(record.inode, path)
+    }
+  }
+
+  #setDirectories(): void {
+    const sink = new TarSink(this.#context.bridge, this.#area.tree, this.#area.path)
+    for (const { path, record } of this.#entries()) {
+      if (record?.type === types.directory && path.length > 0) this.#addMetadata(sink, path, record)
+    }
+    sink.close()
+  }
+
+  /** Last of all: removing the area changes the root's mtime. The FIFO that tar reads has no name any more then. */
+  #setRoot(root: TreeRecord): void {
+    const sink = new TarSink(this.#context.bridge, this.#area.target, this.#area.path)
+    this.#area.remove()
+    this.#addMetadata(sink, Buffer.from('.'), root)
+    sink.close()
+  }
+}
+
+function isLinked(record: TreeRecord): boolean {
+  return (record.flags & flags.linked) !== 0
+}
+
+/** Large or with holes: not for tar. */
+function isLarge(record: TreeRecord): boolean {
+  if (!record.content) return false
+  if (record.content.level > 0 || sizeOf(record) > smallFile) return true
+  return [...stretches(record.content, () => Buffer.alloc(0))].some(({ id }) => id === null)
+}
+
+function linkTo(first: Buffer, path: Buffer): void {
+  try {
+    linkSync(first, path)
+  } catch (error) {
+    if (errno(error) !== 'EEXIST' || lstatSync(first).ino !== lstatSync(path).ino)
+      throw fromErrno(error, `linking ${path}`)
+  }
+}
+
+/** Done before an interruption counts as done. */
+function moveTo(from: string, path: Buffer): void {
+  if (existsSync(from)) renameSync(from, path)
+  else lstatSync(path)
+}

@@ -1,0 +1,357 @@
+/** What becomes of a repository that is damaged, forged or pruned: nothing is lost silently, nothing wrong is ever restored. */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { openMemoryStore } from '../../../src/objectstore/memory.ts'
+import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
+import { kinds } from '../../../src/repository/chunk-entry.ts'
+import { compress } from '../../../src/repository/compression.ts'
+import { encodeIndex } from '../../../src/repository/index-object.ts'
+import { newId, objectName } from '../../../src/repository/layout.ts'
+import { encodeManifest } from '../../../src/repository/manifest.ts'
+import { PackBuilder } from '../../../src/repository/pack.ts'
+import { openRepository } from '../../../src/repository/repository.ts'
+import { Seal } from '../../../src/repository/seal.ts'
+import { SegmentBuilder } from '../../../src/repository/segment.ts'
+import { encodeRecord, endRecord, type TreeRecord } from '../../../src/repository/tree-record.ts'
+import { about, backUp, describeTree, newRepository, noise, restored, scratch, tools } from './support.ts'
+
+async function keys(store: ObjectStore, prefix = ''): Promise<string[]> {
+  const found: string[] = []
+  for await (const { key } of store.list(prefix)) found.push(key)
+  return found
+}
+
+async function alter(store: ObjectStore, key: string, change: (bytes: Uint8Array) => Uint8Array): Promise<void> {
+  await store.put(key, change(new Uint8Array(await store.get(key))))
+}
+
+function someTree(): string {
+  const root = scratch()
+  for (const name of ['a', 'b', 'c']) writeFileSync(join(root, name), noise(200_000, name.charCodeAt(0)))
+  mkdirSync(join(root, 'd'))
+  writeFileSync(join(root, 'd/small'), 'small')
+  return root
+}
+
+describe.each([
+  ['plain', undefined],
+  ['encrypted', 'secret'],
+])('damage to a %s repository', (_, passphrase) => {
+  test('a flipped bit in any object is found by verify', async () => {
+    const { store, repository } = await newRepository({ passphrase })
+    await backUp(repository, someTree())
+    expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
+    for (const key of (await keys(store)).filter((name) => /^(packs|indexes|manifests)/.test(name))) {
+      const { length } = await store.get(key)
+      for (const at of [0, 5, 20, Math.floor(length / 2), length - 20, length - 1]) {
+        const flip = (bytes: Uint8Array) => bytes.with(at, (bytes[at] ?? 0) ^ 4)
+        await alter(store, key, flip)
+        const { problems, damaged } = await repository.verify({ readData: true, backup: null })
+        expect(problems.length + damaged.length, `${key} byte ${at}`).toBeGreaterThan(0)
+        await alter(store, key, flip)
+      }
+    }
+    expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
+    expect(await keys(store, 'damaged/')).toEqual([])
+  }, 120_000)
+
+  test('damaged data is never restored; verify names the files, repair and the next backup heal them', async () => {
+    const { store, repository } = await newRepository({ passphrase })
+    const root = someTree()
+    const first = await backUp(repository, root)
+    const [data = ''] = (
+      await Promise.all(
+        (await keys(store, 'packs/')).map(async (key) => ({ key, size: (await store.get(key)).length })),
+      )
+    )
+      .toSorted((a, b) => b.size - a.size)
+      .map(({ key }) => key)
+    await alter(store, data, (bytes) => bytes.with(1000, (bytes[1000] ?? 0) ^ 1))
+    await expect(restored(repository, first.id)).rejects.toMatchObject({ code: 'CORRUPT' })
+    const found = await repository.verify({ readData: true, backup: null })
+    expect(found.damaged).toMatchObject([{ id: first.id, paths: [expect.stringMatching(/^[abc]$/)] }])
+    await expect(repository.prune({ dryRun: false })).resolves.toBeDefined()
+    expect(await repository.repair({ readData: true })).toMatchObject({ lostChunks: 1 })
+    await expect(repository.prune({ dryRun: false })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    const second = await backUp(repository, root, first.id)
+    expect(second.parent).toBeNull()
+    expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
+    expect(describeTree(await restored(repository, first.id))).toBe(describeTree(root))
+  }, 60_000)
+
+  test('a lost pack is found by a plain verify, and healed the same way', async () => {
+    const { store, repository } = await newRepository({ passphrase })
+    const root = someTree()
+    const first = await backUp(repository, root)
+    for (const key of await keys(store, 'packs/')) await store.delete([key])
+    expect((await repository.verify({ readData: false, backup: null })).damaged).toHaveLength(1)
+    await repository.repair({ readData: false })
+    await backUp(repository, root, first.id)
+    expect(describeTree(await restored(repository, first.id))).toBe(describeTree(root))
+  }, 60_000)
+
+  test('indexes are rebuilt from packs', async () => {
+    const { store, repository } = await newRepository({ passphrase })
+    const root = someTree()
+    const { id } = await backUp(repository, root)
+    await store.delete(await keys(store, 'indexes/'))
+    await expect(restored(repository, id)).rejects.toMatchObject({ code: 'CORRUPT' })
+    expect(await repository.repair({ readData: false })).toMatchObject({ leftOut: [], lostChunks: 0 })
+    expect(describeTree(await restored(repository, id))).toBe(describeTree(root))
+  }, 60_000)
+})
+
+describe('the owner of the store', () => {
+  test('cannot swap objects, nor open or downgrade a repository', async () => {
+    const { store, repository } = await newRepository({ passphrase: 'secret' })
+    const first = await backUp(repository, someTree())
+    const second = await backUp(repository, someTree(), null, 'other')
+    const [a, b] = [objectName('manifests', first.id), objectName('manifests', second.id)]
+    const [one, two] = [await store.get(a), await store.get(b)]
+    await store.put(a, two)
+    await store.put(b, one)
+    await expect(repository.getBackup(first.id)).rejects.toMatchObject({ code: 'CORRUPT' })
+    const options = { store, tools, passphrase: 'secret' }
+    await expect(openRepository({ ...options, passphrase: 'wrong' })).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    })
+    await expect(openRepository({ store, tools })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    const config = JSON.parse(Buffer.from(await store.get('config')).toString())
+    await store.put('config', Buffer.from(JSON.stringify({ ...config, encryption: 'none' })))
+    await expect(openRepository(options)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    await store.put('config', Buffer.from(JSON.stringify({ ...config, createdAt: '2020-01-01T00:00:00Z' })))
+    await expect(openRepository(options)).rejects.toMatchObject({ code: 'CORRUPT' })
+  })
+
+  test('learns no name and no content', async () => {
+    const { store, repository } = await newRepository({ passphrase: 'secret' })
+    const root = scratch()
+    writeFileSync(join(root, 'confidential-name'), 'confidential content '.repeat(3))
+    await backUp(repository, root, null, 'confidential-volume')
+    const all = Buffer.concat(await Promise.all((await keys(store)).map((key) => store.get(key)))).toString('latin1')
+    expect(all).not.toContain('confidential')
+  })
+
+  test('several passphrases open, and a removed one does not', async () => {
+    const { store, repository } = await newRepository({ passphrase: 'one' })
+    const { id } = await backUp(repository, someTree())
+    await repository.addPassphrase('two', 'second', { n: 1024, r: 8, p: 1 })
+    const again = await openRepository({ store, tools, passphrase: 'two' })
+    expect((await again.listBackups()).map((backup) => backup.id)).toEqual([id])
+    const [first] = (await again.listPassphrases()).filter(({ label }) => label === '')
+    await again.removePassphrase(first?.id ?? '')
+    await expect(openRepository({ store, tools, passphrase: 'one' })).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    })
+    const [last] = await again.listPassphrases()
+    await expect(again.removePassphrase(last?.id ?? '')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+  })
+})
+
+/** A repository that holds one tree of the records given: authentic, but nothing that Holdfast would write. */
+async function forged(entries: readonly (Partial<TreeRecord> | 'end')[]) {
+  const { store, repository } = await newRepository({ store: openMemoryStore() })
+  const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
+  const pack = new PackBuilder(seal)
+  const put = (kind: 0 | 1 | 3, content: Uint8Array): Buffer => {
+    const { method, bytes } = compress(content)
+    pack.add(
+      { id: seal.chunkId(content), stored: bytes.length + seal.chunkOverhead, length: content.length, method, kind },
+      bytes,
+    )
+    return seal.chunkId(content)
+  }
+  const payload = put(kinds.data, Buffer.from('evil'))
+  const reference = Buffer.concat([payload, Buffer.from([4, 0, 0, 0, 0, 0, 0, 0])])
+  const stat = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 0n, ctimeNs: 0n, inode: 5n, size: 0n, flags: 0, profile: 0 }
+  const none = { target: undefined, content: undefined, attributes: undefined, attributesId: undefined }
+  const segments = new SegmentBuilder((segment) => put(kinds.segment, segment))
+  const root = encodeRecord({ ...stat, ...none, type: 2, name: Buffer.alloc(0) })
+  segments.add(Buffer.alloc(0), Buffer.alloc(0), root)
+  for (const entry of entries) {
+    if (entry === 'end') segments.add(Buffer.alloc(0), Buffer.alloc(0), endRecord)
+    else {
+      const file = entry.type === 1 ? { size: 4n, content: { level: 0, references: reference } } : {}
+      const record = { ...stat, ...none, type: 1, name: Buffer.from('x'), ...file, ...entry }
+      segments.add(Buffer.alloc(0), record.name, encodeRecord(record))
+    }
+  }
+  segments.add(Buffer.alloc(0), Buffer.alloc(0), endRecord)
+  const rootId = put(kinds.root, segments.finish())
+  const { id, name, bytes, directory } = pack.finish()
+  await store.put(name, bytes)
+  const index = objectName('indexes', newId('indexes'))
+  await store.put(index, seal.sealObject('I', index, encodeIndex([{ id, size: bytes.length, directory }])))
+  const backup = newId('manifests')
+  const manifest = objectName('manifests', backup)
+  const counts = { size: 4, files: 1, added: 0, changed: 0, parent: null, root: rootId.toString('hex') }
+  await store.put(
+    manifest,
+    seal.sealObject('M', manifest, encodeManifest({ version: 1, kind: 'tree', ...about(), ...counts })),
+  )
+  return { repository, backup }
+}
+
+describe('a forged tree writes nothing outside of its target', () => {
+  const file = (name: string) => ({ type: 1, name: Buffer.from(name) })
+  test.each<[string, (outside: string) => (Partial<TreeRecord> | 'end')[]]>([
+    ['..', () => [file('..')]],
+    ['../x', () => [file('../x')]],
+    ['an absolute name', (outside) => [file(`${outside}/x`)]],
+    [
+      'a symlink and a directory of one name',
+      (outside) => [
+        { type: 3, name: Buffer.from('a'), target: Buffer.from(outside) },
+        { type: 2, name: Buffer.from('a') },
+        file('x'),
+        'end',
+      ],
+    ],
+    [
+      'a symlink, then its name as a path',
+      (outside) => [{ type: 3, name: Buffer.from('a'), target: Buffer.from(outside) }, file('a/x')],
+    ],
+    ['an end too many', () => ['end', 'end', file('x')]],
+    [
+      'a symlink that is linked with a file',
+      (outside) => [
+        { type: 3, name: Buffer.from('a'), target: Buffer.from(`${outside}/x`), flags: 1 },
+        { ...file('b'), flags: 1 },
+      ],
+    ],
+  ])('%s', async (_, entries) => {
+    const outside = scratch()
+    const { repository, backup } = await forged(entries(outside))
+    const target = join(scratch(), 'out')
+    mkdirSync(target)
+    const result = await repository.restoreTree({ backup, target, path: '' }).catch((error: unknown) => error)
+    if (result instanceof Error) expect(result).toMatchObject({ code: 'CORRUPT' })
+    expect(readdirSync(outside)).toEqual([])
+    expect(readdirSync(join(target, '..'))).toEqual(['out'])
+  })
+
+  test('a sound one is restored: the forger of these tests can be believed', async () => {
+    const { repository, backup } = await forged([file('x')])
+    expect(readFileSync(join(await restored(repository, backup), 'x'), 'utf8')).toBe('evil')
+  })
+
+  test('a target that is a symlink, or has something in it, is refused', async () => {
+    const { repository, backup } = await forged([file('x')])
+    const outside = scratch()
+    const link = join(scratch(), 'link')
+    symlinkSync(outside, link)
+    await expect(repository.restoreTree({ backup, target: link, path: '' })).rejects.toThrow()
+    expect(readdirSync(outside)).toEqual([])
+    writeFileSync(join(outside, 'mine'), '')
+    await expect(repository.restoreTree({ backup, target: outside, path: '' })).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+    })
+  })
+
+  test('a symlink planted in the area of an interrupted restore is not followed', async () => {
+    const { repository, backup } = await forged([{ type: 2, name: Buffer.from('a') }, file('x'), 'end'])
+    const outside = scratch()
+    const target = scratch()
+    const area = join(target, `.holdfast-restore-${backup}`)
+    execFileSync('mkdir', ['-m', '700', '-p', area, join(area, 'tree')])
+    symlinkSync(outside, join(area, 'tree/a'))
+    await expect(repository.restoreTree({ backup, target, path: '' })).rejects.toThrow()
+    expect(readdirSync(outside)).toEqual([])
+  })
+})
+
+describe('prune', () => {
+  const graceMs = 3_600_000
+  test('deletes what nobody needs, in two steps, and nothing else', async () => {
+    const { store, repository } = await newRepository()
+    const root = someTree()
+    const first = await backUp(repository, root)
+    writeFileSync(join(root, 'a'), noise(3_000_000, 77))
+    const second = await backUp(repository, root, first.id)
+    await repository.deleteBackups([first.id])
+    await repository.prune({ dryRun: false })
+    await repository.prune({ dryRun: false })
+    expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))
+    await repository.deleteBackups([second.id])
+    expect((await repository.prune({ dryRun: true })).condemned.packs).toBeGreaterThan(0)
+    await repository.prune({ dryRun: false })
+    await repository.prune({ dryRun: false })
+    expect(await keys(store)).toEqual(['config'])
+  })
+
+  test('waits for the grace period, and spares what a backup needs again meanwhile', async () => {
+    const { store, repository, reopen } = await newRepository({ graceMs })
+    const root = someTree()
+    const first = await backUp(repository, root)
+    await repository.deleteBackups([first.id])
+    expect((await repository.prune({ dryRun: false })).condemned.packs).toBeGreaterThan(0)
+    const before = await keys(store, 'packs/')
+    expect((await repository.prune({ dryRun: false })).deleted.packs).toBe(0)
+    expect(await keys(store, 'packs/')).toEqual(before)
+    // A writer that began before the condemnation relies on the condemned packs: its manifest appears now.
+    const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
+    const { id, ...manifest } = first
+    const late = objectName('manifests', newId('manifests'))
+    await store.put(late, seal.sealObject('M', late, encodeManifest(manifest)))
+    const impatient = await reopen({ graceMs: 0 })
+    expect((await impatient.prune({ dryRun: false })).deleted.packs).toBe(before.length)
+    expect(id).not.toBe(late)
+    expect(describeTree(await restored(impatient, late.slice('manifests/'.length)))).toBe(describeTree(root))
+    expect(await impatient.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
+  })
+
+  test('a new backup does not rely on what is condemned', async () => {
+    const { repository, reopen } = await newRepository({ graceMs })
+    const root = someTree()
+    const first = await backUp(repository, root)
+    await repository.deleteBackups([first.id])
+    await repository.prune({ dryRun: false })
+    const second = await backUp(repository, root)
+    expect(second.added).toBeGreaterThan(500_000)
+    const impatient = await reopen({ graceMs: 0 })
+    await impatient.prune({ dryRun: false })
+    expect(describeTree(await restored(impatient, second.id))).toBe(describeTree(root))
+  })
+
+  test('packs that are mostly waste are copied together', async () => {
+    const { store, repository } = await newRepository()
+    const root = scratch()
+    for (let i = 0; i < 20; i++) writeFileSync(join(root, `f${i}`), noise(100_000, i + 1))
+    const first = await backUp(repository, root)
+    execFileSync('bash', ['-c', 'rm "$1"/f?', 'bash', root])
+    const second = await backUp(repository, root, first.id)
+    await repository.deleteBackups([first.id])
+    const size = async () =>
+      (await Promise.all((await keys(store, 'packs/')).map((key) => store.get(key)))).reduce(
+        (sum, { length }) => sum + length,
+        0,
+      )
+    const before = await size()
+    await repository.prune({ dryRun: false })
+    await repository.prune({ dryRun: false })
+    expect(await size()).toBeLessThan(before * 0.6)
+    expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))
+  })
+
+  test('one at a time; a lease that has died holds nobody up', async () => {
+    const { store, repository } = await newRepository()
+    const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
+    const name = objectName('leases', newId('leases'))
+    await store.put(name, seal.sealObject('L', name, Buffer.from('{"holder":"00","host":"other"}')))
+    await expect(repository.prune({ dryRun: false })).rejects.toMatchObject({ code: 'ABORTED' })
+    const aged: ObjectStore = {
+      ...store,
+      async *list(prefix, options) {
+        for await (const object of store.list(prefix, options)) {
+          yield object.key === name ? { ...object, modifiedAt: new Date(Date.now() - 6 * 60_000) } : object
+        }
+      },
+    }
+    const later = await openRepository({ store: aged, tools, graceMs: 0 })
+    await later.prune({ dryRun: false })
+    expect(await keys(store, 'leases/')).toEqual([])
+  })
+})

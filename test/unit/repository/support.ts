@@ -1,0 +1,108 @@
+/** What the repository's tests share: scratch directories, repositories with cheap keys, trees of every kind of file, and their comparison. */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import { openMemoryStore } from '../../../src/objectstore/memory.ts'
+import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
+import { initRepository, openRepository, type Repository } from '../../../src/repository/repository.ts'
+import { exec } from '../../../src/system/exec.ts'
+
+export const cheapKey = { n: 1024, r: 8, p: 1 }
+export const tools = { exec }
+
+/** A directory that is gone after the test. */
+export function scratch(): string {
+  const path = mkdtempSync(join(process.env.HOLDFAST_TEST_DIR ?? tmpdir(), 'holdfast-repository-'))
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+export interface TestRepository {
+  readonly store: ObjectStore
+  readonly repository: Repository
+  /** The same repository as another node sees it. */
+  reopen(options?: { graceMs?: number }): Promise<Repository>
+}
+
+export async function newRepository(
+  options: { passphrase?: string | undefined; graceMs?: number; store?: ObjectStore } = {},
+): Promise<TestRepository> {
+  const { passphrase, graceMs = 0, store = openMemoryStore() } = options
+  const repository = await initRepository({ store, tools, passphrase, graceMs, cost: cheapKey })
+  return { store, repository, reopen: (more = {}) => openRepository({ store, tools, passphrase, graceMs, ...more }) }
+}
+
+export function about(volume = 'v', createdAt = new Date().toISOString()) {
+  return { createdAt, host: 'h', volume, snapshot: null, labels: {}, program: 'test' }
+}
+
+/** A tree backup of `root` with nothing special about it. */
+export function backUp(repository: Repository, root: string, parent: string | null = null, volume = 'v') {
+  return repository.backupTree({ root, about: about(volume), parent, compare: 'inode' })
+}
+
+/** Restores all of a backup into a new directory. */
+export async function restored(repository: Repository, backup: string, path = ''): Promise<string> {
+  const target = join(scratch(), 'out')
+  mkdirSync(target)
+  await repository.restoreTree({ backup, target, path })
+  return target
+}
+
+/** Everything that must be the same in a restored tree, as text. */
+export function describeTree(root: string): string {
+  const script = `cd "$1" && find . -printf '%p %y %m %U %G %s %T@ %l %n\\n' | sort
+    find . -type f -printf '%b %s %p\\n' | awk '{ print ($1 * 512 + 65536 < $2 ? "sparse" : "full"), int($1 / 2048 + 0.5), $3 }' | sort
+    getfattr -R -h -d -m - -e hex .
+    find . -type f -size -100M -print0 | sort -z | xargs -0 -r sha256sum
+    find . \\( -type b -o -type c \\) -exec stat -c '%n %t %T' {} +`
+  return execFileSync('bash', ['-c', script, 'bash', root], {
+    maxBuffer: 2 ** 30,
+    env: { ...process.env, LC_ALL: 'C' },
+  }).toString('latin1')
+}
+
+/** Bytes that no compressor shortens, the same for the same seed. */
+export function noise(length: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(length)
+  let state = seed * 2654435761 || 1
+  for (let i = 0; i < length; i++) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    bytes[i] = state
+  }
+  return bytes
+}
+
+/** Fills `root` with every kind of file that a tree may have. */
+export function makeHostileTree(root: string): void {
+  mkdirSync(join(root, 'd/e/f'), { recursive: true })
+  writeFileSync(join(root, 'd/plain'), 'hello\n')
+  writeFileSync(join(root, 'd/empty'), '')
+  writeFileSync(join(root, 'd/medium'), noise(700_000))
+  writeFileSync(join(root, 'd/large'), noise(9_000_000, 2))
+  writeFileSync(
+    join(root, 'd/database'),
+    Buffer.concat(Array.from({ length: 4096 }, (_, i) => Buffer.alloc(8192, `page ${i}`))),
+  )
+  const script = `cd "$1"
+    ln d/plain d/e/second; ln d/large d/e/large2; ln -s /etc/passwd d/absolute; ln -s ../../.. d/up; ln d/absolute d/absolute2
+    ln -s "$(printf '%0300d' 7)" d/long-target; mkfifo -m 640 d/fifo; mknod d/null c 1 3; mknod d/loop b 259 70000
+    truncate -s 3M d/hole; printf x | dd of=d/hole bs=1 seek=1M conv=notrunc status=none
+    truncate -s 200K d/small-hole; printf end >> d/small-hole; truncate -s 100G d/huge-hole
+    printf a | dd of=d/huge-hole bs=1 seek=50G conv=notrunc status=none
+    printf 1 > "$(printf 'd/\\377\\376\\n\\\\ \\001')"; printf 2 > d/$(printf '%0255d' 1); printf 3 > 'd/-rf *'; mkdir "$(printf 'd/\\344')"
+    printf 4 > "$(printf 'd/\\344/\\366')"
+    setfattr -n user.text -v value d/plain; setfattr -n user.binary -v 0x00ff0a d/plain; setfattr -h -n trusted.link -v 1 d/absolute
+    setfattr -n user.big -v "$(printf '%02000d' 5)" d/medium; setfattr -n user.odd -v 1 "$(printf 'd/\\377\\376\\n\\\\ \\001')"
+    setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 d/large
+    setfacl -m u:1234:rwx,g:99:r d/plain; setfacl -d -m u:1234:rwx d/e; setfattr -n user.dir -v 1 d/e .
+    chmod 4711 d/medium; chmod 1777 d/e; chmod 000 d/empty; chown 3000000000:7 d/plain; chown -h 5:6 d/up; chown 8:9 d/e/f
+    touch -h -d '1969-12-31 23:59:58.500000001' d/up d/plain; touch -d '2033-05-18 03:33:20.123456789' d/large d/huge-hole d/null d/fifo
+    touch -d '2001-02-03 04:05:06.987654321' d/e/f d/e d .`
+  execFileSync('bash', ['-c', script, 'bash', root])
+}
