@@ -70,6 +70,29 @@ export interface DriverModule {
 export interface DriverEnvironment {
   /** The daemon's root directory, absolute; a driver's default storage is `ROOT/NAME`. */
   readonly root: string
+  /** The archive in a directory of the driver's own, for storage that has no cheap copies. Does no I/O. */
+  archive(directory: string): TreeArchive
+}
+
+/**
+ * Keeps copies of trees in a backup repository in a local directory, which is made when it is first used: each costs the room
+ * of what differs from those before. One daemon at a time works on it; calls about different copies may overlap.
+ */
+export interface TreeArchive {
+  /**
+   * Keeps what is below `root`; `id` (a snapshot's) that is there already is success. A crash in the middle leaves nothing to see.
+   * @param group copies of one group resemble each other: the newest of them is compared with, by inode, ctime, mtime and size
+   * @returns bytes that this copy added @throws NO_SPACE
+   */
+  save(ctx: DriverContext, root: string, copy: { readonly id: string; readonly group: string }): Promise<{ added: Bytes }>
+  /** Bytes that the copy of this id added, or null when it is not there. */
+  find(ctx: DriverContext, id: string): Promise<{ added: Bytes } | null>
+  /** Fills an empty directory; interrupted, the same call goes on. @throws NOT_FOUND */
+  restore(ctx: DriverContext, id: string, directory: string): Promise<void>
+  /** Forgets copies; those that are gone are success. */
+  delete(ctx: DriverContext, ids: readonly string[]): Promise<void>
+  /** Gives back the room of what no copy needs. Slow; for the background. */
+  prune(ctx: DriverContext): Promise<void>
 }
 
 export interface Driver {
@@ -131,6 +154,7 @@ export interface Driver {
   readonly snapshots?: SnapshotCapability
   readonly clone?: CloneCapability
   readonly revert?: RevertCapability
+  readonly replace?: ReplaceCapability
   readonly resize?: ResizeCapability
   readonly trim?: TrimCapability
 }
@@ -164,6 +188,51 @@ export interface SnapshotCapability {
   /** Makes the snapshot's content readable, and only readable, at `mountpoint()`. */
   mount(ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string): Promise<void>
   unmount(ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string): Promise<void>
+  /**
+   * Whether a snapshot of this volume costs next to nothing: then a backup of the volume makes one and reads that, else it
+   * reads the volume itself.
+   */
+  isCheap(ctx: DriverContext, volume: Volume): Promise<boolean>
+  /**
+   * Makes a snapshot readable for a backup, at `target` when it needs a mount; `unmount` closes it.
+   * @param base an earlier snapshot of the volume that was backed up, for what has changed since; null: none
+   */
+  open(
+    ctx: DriverContext,
+    volume: Volume,
+    snapshot: Snapshot,
+    target: string,
+    base: Snapshot | null,
+  ): Promise<BackupSource>
+}
+
+/** Half-open range of bytes. */
+export interface Extent {
+  readonly start: Bytes
+  readonly end: Bytes
+}
+
+/** What a backup reads. */
+export type BackupSource = TreeSource | BlockSource
+
+export interface TreeSource {
+  readonly kind: 'tree'
+  readonly root: string
+  /**
+   * What tells that a file has not changed since the last backup: `inode`: its inode, ctime, mtime and size; `copy`: mtime and
+   * size, for a copy that is made anew each time; `content`: nothing, each file is read.
+   */
+  readonly compare: 'inode' | 'copy' | 'content'
+}
+
+export interface BlockSource {
+  readonly kind: 'block'
+  readonly device: string
+  readonly size: Bytes
+  /** Ascending; null when it is not known. */
+  readonly allocated: readonly Extent[] | null
+  /** What may differ from `base`, ascending, freed extents included; null when it is not known. */
+  readonly changed: readonly Extent[] | null
 }
 
 export interface SnapshotSpec {
@@ -184,6 +253,15 @@ export interface RevertCapability {
    * called again until it has succeeded.
    */
   revert(ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<DriverState>
+}
+
+export interface ReplaceCapability {
+  /**
+   * Makes the content of `from`, a volume of this driver that nobody else knows, that of `volume`, which nothing uses; its
+   * snapshots stay. `from` is gone after. Interrupted, it is called again until it has succeeded.
+   * @throws NOT_SUPPORTED when this volume's content is not the driver's to replace
+   */
+  replace(ctx: DriverContext, volume: Volume, from: Volume): Promise<DriverState>
 }
 
 export interface ResizeCapability {

@@ -33,12 +33,27 @@ export interface Volume extends VolumeSpec {
   readonly createdAt: Timestamp
   readonly labels: Readonly<Record<string, string>>
   readonly onRemove: OnRemove
-  /** `VOLUME@SNAPSHOT` that it was cloned from, or null. */
+  /** `VOLUME@SNAPSHOT` that it was cloned from, or the URL of the backup that it was restored from, or null. */
   readonly origin: string | null
+  readonly hooks: Hooks
   /** Null only in an undo: creation was interrupted before the driver could tell. */
   readonly state: DriverState | null
   /** What is wrong with its record, when something is: it stays visible, and nothing may change it. */
   readonly damage?: string
+}
+
+/**
+ * Commands that make a volume's content consistent for a snapshot, as the user gave them: a shell command line, or a JSON array
+ * of program and arguments, for a container that uses the volume; with `host:` before it, a program of this node's.
+ */
+export type Hooks = {
+  readonly pre?: string
+  /** Runs whenever `pre` was begun, whatever became of it and of the snapshot. */
+  readonly post?: string
+  /** Name or id of the container; default: the only one that uses the volume. */
+  readonly container?: string
+  /** For each of them, ms; default 30 s. */
+  readonly timeoutMs?: number
 }
 
 /** A volume in the trash. Several may have the same name. */
@@ -66,7 +81,7 @@ export interface Snapshot {
   readonly damage?: string
 }
 
-/** One mount id (Docker's `ID`, or `cli`) that holds a volume or, with `snapshotId`, a snapshot. */
+/** One mount id (Docker's `ID`, `cli`, or `backup:` and an operation's id) that holds a volume or, with `snapshotId`, a snapshot. */
 export interface MountHold {
   readonly volumeId: string
   readonly snapshotId: string | null
@@ -103,4 +118,77 @@ export interface Finding {
   readonly subject: string
   readonly message: string
   readonly remedy: string
+}
+
+/** How a repository's store is reached. Secrets are in files, never here; paths are absolute, on the node that reads them. */
+export interface StoreAccess {
+  /** Of an S3 server that is not Amazon's: `http[s]://HOST[:PORT]`. */
+  readonly endpoint?: string | undefined
+  readonly region?: string | undefined
+  readonly accessKeyFile?: string | undefined
+  readonly secretKeyFile?: string | undefined
+  /** Its first line is the passphrase. None: the repository is not encrypted. */
+  readonly passphraseFile?: string | undefined
+  readonly pathStyle?: boolean | undefined
+  readonly storageClass?: string | undefined
+  /** Encryption by the S3 server. */
+  readonly encryption?: 'sse-s3' | 'kms' | undefined
+  readonly kmsKeyId?: string | undefined
+  /** Bytes a second. */
+  readonly uploadLimit?: Bytes | undefined
+  readonly downloadLimit?: Bytes | undefined
+}
+
+/** A named repository. */
+export interface Target {
+  readonly name: string
+  /** Normalized, without a secret. */
+  readonly url: string
+  readonly access: StoreAccess
+  readonly repositoryId: string
+  readonly encrypted: boolean
+  readonly createdAt: Timestamp
+}
+
+/** The newest backup of a volume in one repository: what the next one is compared with. */
+export interface LastBackup {
+  readonly volumeId: string
+  readonly repositoryId: string
+  readonly backupId: string
+  /** `URL?backup=ID` */
+  readonly url: string
+  /** The snapshot that was read, when it was kept. */
+  readonly snapshotId: string | null
+  readonly createdAt: Timestamp
+}
+
+/** What is to be done to a volume, and when. */
+export interface Schedule {
+  readonly name: string
+  readonly volumeId: string
+  readonly cron: string
+  readonly timeZone: string
+  /** Make a snapshot that stays. */
+  readonly snapshot: boolean
+  /** Name of the target to back up to, or null. */
+  readonly target: string | null
+  /** Retention of its backups, and of its snapshots, as typed; null: keep all. */
+  readonly keep: string | null
+  readonly keepSnapshots: string | null
+  /** A run begins up to this much later, ms. */
+  readonly jitterMs: number
+  readonly paused: boolean
+  readonly createdAt: Timestamp
+  readonly state: ScheduleState
+}
+
+/** How a schedule went, and when it runs again. */
+export interface ScheduleState {
+  /** Null when paused. */
+  readonly nextRunAt: Timestamp | null
+  readonly lastRunAt: Timestamp | null
+  readonly lastSuccessAt: Timestamp | null
+  /** Failed runs since the last success. */
+  readonly failures: number
+  readonly lastError: { readonly code: string; readonly message: string } | null
 }

@@ -8,7 +8,7 @@ import { statfsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import Database from 'better-sqlite3'
 import { AppError, type ErrorCode } from '../errors.ts'
-import type { MountHold, Operation, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import type { LastBackup, MountHold, Operation, Schedule, Snapshot, Target, TrashedVolume, Volume } from '../model.ts'
 import { formatSize } from '../units.ts'
 import type { Change } from './changes.ts'
 import { migrate } from './migrate.ts'
@@ -149,6 +149,32 @@ export class Catalog {
     return this.#all('SELECT * FROM holds ORDER BY since', [], rows.hold)
   }
 
+  target(name: string): Target | undefined {
+    return this.#one('SELECT * FROM targets WHERE name = ?', [name], rows.target)
+  }
+
+  targets(): Target[] {
+    return this.#all('SELECT * FROM targets ORDER BY created_at, rowid', [], rows.target)
+  }
+
+  /** In all repositories, oldest first. */
+  lastBackups(volumeId: string): LastBackup[] {
+    return this.#all('SELECT * FROM last_backups WHERE volume_id = ? ORDER BY created_at', [volumeId], rows.lastBackup)
+  }
+
+  allLastBackups(): LastBackup[] {
+    return this.#all('SELECT * FROM last_backups ORDER BY created_at', [], rows.lastBackup)
+  }
+
+  schedule(name: string): Schedule | undefined {
+    return this.#one('SELECT * FROM schedules WHERE name = ?', [name], rows.schedule)
+  }
+
+  /** Those of volumes in the trash too. */
+  schedules(): Schedule[] {
+    return this.#all('SELECT * FROM schedules ORDER BY created_at, rowid', [], rows.schedule)
+  }
+
   operation(id: string): Operation | undefined {
     return this.#one('SELECT * FROM operations WHERE id = ?', [id], rows.operation)
   }
@@ -165,16 +191,17 @@ export class Catalog {
     return this.#one('SELECT value FROM settings WHERE key = ?', [key], (row) => String(row['value']))
   }
 
-  counts(): { volumes: number; mounted: number; snapshots: number; trash: number } {
+  counts(): { volumes: number; mounted: number; snapshots: number; trash: number; schedules: number } {
     const counts = this.#one(
       `SELECT (SELECT count(*) FROM volumes WHERE deleted_at IS NULL) AS volumes,
         (SELECT count(DISTINCT volume_id) FROM holds WHERE snapshot_id = '') AS mounted,
         (SELECT count(*) FROM snapshots) AS snapshots,
-        (SELECT count(*) FROM volumes WHERE deleted_at IS NOT NULL) AS trash`,
+        (SELECT count(*) FROM volumes WHERE deleted_at IS NOT NULL) AS trash,
+        (SELECT count(*) FROM schedules) AS schedules`,
       [],
-      (row) => row as { volumes: number; mounted: number; snapshots: number; trash: number },
+      (row) => row as { volumes: number; mounted: number; snapshots: number; trash: number; schedules: number },
     )
-    return counts ?? { volumes: 0, mounted: 0, snapshots: 0, trash: 0 }
+    return counts ?? { volumes: 0, mounted: 0, snapshots: 0, trash: 0, schedules: 0 }
   }
 
   /** SQLite's own look at the whole file; slow. @returns what is wrong, empty when nothing is */

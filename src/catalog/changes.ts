@@ -3,7 +3,19 @@
  * Data only, so that they can be sent to the writer's thread.
  */
 
-import type { MountHold, Operation, OperationState, Snapshot, Timestamp, TrashedVolume, Volume } from '../model.ts'
+import type {
+  LastBackup,
+  MountHold,
+  Operation,
+  OperationState,
+  Schedule,
+  ScheduleState,
+  Snapshot,
+  Target,
+  Timestamp,
+  TrashedVolume,
+  Volume,
+} from '../model.ts'
 
 type SqlValue = string | number | null
 
@@ -16,15 +28,15 @@ export interface Change {
 }
 
 const volumeColumns =
-  'id, name, driver, size, options, labels, on_remove, origin, state, created_at, deleted_at, purge_at'
+  'id, name, driver, size, options, labels, hooks, on_remove, origin, state, created_at, deleted_at, purge_at'
 
 /** Inserts a volume, or replaces all that is known of the one with its id. @throws ALREADY_EXISTS for a live name */
 export function putVolume(volume: Volume | TrashedVolume): Change {
   const { deletedAt = null, purgeAt = null } = volume as Partial<TrashedVolume>
   return {
-    sql: `INSERT INTO volumes (${volumeColumns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    sql: `INSERT INTO volumes (${volumeColumns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, size = excluded.size, options = excluded.options,
-        labels = excluded.labels, on_remove = excluded.on_remove, state = excluded.state,
+        labels = excluded.labels, hooks = excluded.hooks, on_remove = excluded.on_remove, state = excluded.state,
         deleted_at = excluded.deleted_at, purge_at = excluded.purge_at`,
     params: [
       volume.id,
@@ -33,6 +45,7 @@ export function putVolume(volume: Volume | TrashedVolume): Change {
       volume.size,
       JSON.stringify(volume.options),
       JSON.stringify(volume.labels),
+      JSON.stringify(volume.hooks),
       volume.onRemove,
       volume.origin,
       JSON.stringify(volume.state),
@@ -154,4 +167,79 @@ export function pruneOperations(keep: number): Change {
 
 export function putSetting(key: string, value: string): Change {
   return { sql: 'INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)', params: [key, value] }
+}
+
+/** @throws ALREADY_EXISTS for a name that is taken */
+export function insertTarget(target: Target): Change {
+  return {
+    sql: 'INSERT INTO targets (name, url, access, repository_id, encrypted, created_at) VALUES (?, ?, ?, ?, ?, ?)',
+    params: [
+      target.name,
+      target.url,
+      JSON.stringify(target.access),
+      target.repositoryId,
+      target.encrypted ? 1 : 0,
+      target.createdAt,
+    ],
+  }
+}
+
+export function dropTarget(name: string): Change {
+  return { sql: 'DELETE FROM targets WHERE name = ?', params: [name] }
+}
+
+/** Replaces the one before of that volume and repository; nothing for a volume that is gone meanwhile. */
+export function putLastBackup(backup: LastBackup): Change {
+  return {
+    sql: `INSERT OR REPLACE INTO last_backups (volume_id, repository_id, backup_id, url, snapshot_id, created_at)
+      SELECT ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM volumes WHERE id = ?)`,
+    params: [
+      backup.volumeId,
+      backup.repositoryId,
+      backup.backupId,
+      backup.url,
+      backup.snapshotId,
+      backup.createdAt,
+      backup.volumeId,
+    ],
+  }
+}
+
+/** For backups that were removed. */
+export function dropLastBackup(backupId: string): Change {
+  return { sql: 'DELETE FROM last_backups WHERE backup_id = ?', params: [backupId] }
+}
+
+/** @throws ALREADY_EXISTS for a name that is taken */
+export function insertSchedule(schedule: Schedule): Change {
+  return {
+    sql: `INSERT INTO schedules (name, volume_id, cron, time_zone, snapshot, target, keep, keep_snapshots, jitter_ms, paused,
+      created_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    params: [
+      schedule.name,
+      schedule.volumeId,
+      schedule.cron,
+      schedule.timeZone,
+      schedule.snapshot ? 1 : 0,
+      schedule.target,
+      schedule.keep,
+      schedule.keepSnapshots,
+      schedule.jitterMs,
+      schedule.paused ? 1 : 0,
+      schedule.createdAt,
+      JSON.stringify(schedule.state),
+    ],
+  }
+}
+
+export function dropSchedule(name: string): Change {
+  return { sql: 'DELETE FROM schedules WHERE name = ?', params: [name] }
+}
+
+export function setSchedulePaused(name: string, paused: boolean): Change {
+  return { sql: 'UPDATE schedules SET paused = ? WHERE name = ?', params: [paused ? 1 : 0, name] }
+}
+
+export function setScheduleState(name: string, state: ScheduleState): Change {
+  return { sql: 'UPDATE schedules SET state = ? WHERE name = ?', params: [JSON.stringify(state), name] }
 }

@@ -3,7 +3,21 @@
  * says so, which keeps the volume visible to Docker and every change to it refused.
  */
 
-import type { DriverState, Json, MountHold, Operation, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import type {
+  DriverState,
+  Hooks,
+  Json,
+  LastBackup,
+  MountHold,
+  Operation,
+  Schedule,
+  ScheduleState,
+  Snapshot,
+  StoreAccess,
+  Target,
+  TrashedVolume,
+  Volume,
+} from '../model.ts'
 
 export type Row = Record<string, unknown>
 
@@ -46,6 +60,7 @@ export function volume(row: Row): Volume {
     size: row['size'] as number | null,
     options: parse<Record<string, string>>(row, 'options', {}, damaged),
     labels: parse<Record<string, string>>(row, 'labels', {}, damaged),
+    hooks: parse<Hooks>(row, 'hooks', {}, damaged),
     onRemove: row['on_remove'] as Volume['onRemove'],
     origin: row['origin'] as string | null,
     state: parse<DriverState | null>(row, 'state', null, damaged),
@@ -100,5 +115,46 @@ export function operation(row: Row): Operation {
     finishedAt: row['finished_at'] as string | null,
     error:
       row['error_code'] === null ? null : { code: String(row['error_code']), message: String(row['error_message']) },
+  }
+}
+
+export function target(row: Row): Target {
+  return {
+    name: String(row['name']),
+    url: String(row['url']),
+    access: parse<StoreAccess>(row, 'access', {}, []),
+    repositoryId: String(row['repository_id']),
+    encrypted: row['encrypted'] === 1,
+    createdAt: String(row['created_at']),
+  }
+}
+
+export function lastBackup(row: Row): LastBackup {
+  return {
+    volumeId: String(row['volume_id']),
+    repositoryId: String(row['repository_id']),
+    backupId: String(row['backup_id']),
+    url: String(row['url']),
+    snapshotId: row['snapshot_id'] as string | null,
+    createdAt: String(row['created_at']),
+  }
+}
+
+const neverRun: ScheduleState = { nextRunAt: null, lastRunAt: null, lastSuccessAt: null, failures: 0, lastError: null }
+
+export function schedule(row: Row): Schedule {
+  return {
+    name: String(row['name']),
+    volumeId: String(row['volume_id']),
+    cron: String(row['cron']),
+    timeZone: String(row['time_zone']),
+    snapshot: row['snapshot'] === 1,
+    target: row['target'] as string | null,
+    keep: row['keep'] as string | null,
+    keepSnapshots: row['keep_snapshots'] as string | null,
+    jitterMs: Number(row['jitter_ms']),
+    paused: row['paused'] === 1,
+    createdAt: String(row['created_at']),
+    state: { ...neverRun, ...parse<ScheduleState>(row, 'state', neverRun, []) },
   }
 }

@@ -3,7 +3,7 @@
  * method throws only `AppError`. Times are RFC 3339 UTC, sizes bytes; lists are ordered by creation time, oldest first.
  */
 
-import type { Bytes, Finding, OnRemove, OperationState, Timestamp } from '../model.ts'
+import type { Bytes, Finding, Hooks, OnRemove, OperationState, StoreAccess, Timestamp } from '../model.ts'
 
 /** A volume as users see it. */
 export interface VolumeView {
@@ -19,6 +19,7 @@ export interface VolumeView {
   readonly mounts: readonly { readonly id: string; readonly since: Timestamp; readonly stale: boolean }[]
   readonly onRemove: OnRemove
   readonly origin: string | null
+  readonly hooks: Hooks
   readonly scope: 'local' | 'global'
   readonly status: 'ok' | 'degraded' | 'missing'
   readonly statusDetail?: string
@@ -62,6 +63,8 @@ export interface OperationView {
     readonly unit: string
     /** Units a second since the start. */
     readonly rate: number
+    /** Seconds left at that rate; null when the total is unknown. */
+    readonly secondsLeft: number | null
   } | null
   readonly startedAt: Timestamp
   readonly finishedAt: Timestamp | null
@@ -75,6 +78,15 @@ export interface CreateVolumeRequest {
   readonly size?: string | undefined
   readonly onRemove?: string | undefined
   readonly fromSnapshot?: string | undefined
+  /** A BACKUP (`URL?backup=ID`, `TARGET/ID`), or with `target` an id, or `latest` for the newest of the volume of this name. */
+  readonly fromBackup?: string | undefined
+  /** Name of the target whose credentials open `fromBackup`. */
+  readonly target?: string | undefined
+  /** As `Hooks`; `timeout` is a duration. */
+  readonly preSnapshot?: string | undefined
+  readonly postSnapshot?: string | undefined
+  readonly hookContainer?: string | undefined
+  readonly hookTimeout?: string | undefined
   readonly labels?: Readonly<Record<string, string>> | undefined
   /** The driver's own options. */
   readonly options?: Readonly<Record<string, string>> | undefined
@@ -94,6 +106,8 @@ export interface VolumeFilter {
 export interface CallOptions {
   /** Id for the operation, chosen by the caller (a UUID), so that it can watch and cancel it while it waits. */
   readonly operationId?: string | undefined
+  /** Told once the operation is in the journal: from then it survives this process. */
+  readonly onStarted?: ((id: string) => void) | undefined
 }
 
 export interface VolumeService {
@@ -159,6 +173,8 @@ export interface SnapshotService {
       name?: string | undefined
       labels?: Readonly<Record<string, string>> | undefined
       pause?: boolean | undefined
+      /** Instead of the volume's own; a duration. */
+      hookTimeout?: string | undefined
     },
     call?: CallOptions,
   ): Promise<SnapshotView>
@@ -187,6 +203,235 @@ export interface TrashService {
    * @returns the names of the volumes that are gone
    */
   empty(refs: readonly string[]): Promise<string[]>
+}
+
+/** A repository as a user names it: a target's name or a URL; `access` is for a URL that is no target's. */
+export interface RepositoryRef {
+  readonly at: string
+  readonly access?: StoreAccess | undefined
+}
+
+/** A backup as a user names it: `TARGET/ID` or `URL?backup=ID`; an id may be cut to 8 digits that are nobody else's. */
+export interface BackupRef {
+  readonly backup: string
+  readonly access?: StoreAccess | undefined
+}
+
+export interface TargetView {
+  readonly name: string
+  readonly url: string
+  readonly access: StoreAccess
+  readonly encrypted: boolean
+  readonly repositoryId: string
+  readonly createdAt: Timestamp
+}
+
+/** What a look at a store and its repository has shown. */
+export interface TargetCheck {
+  readonly name: string
+  readonly url: string
+  readonly store: {
+    readonly kind: string
+    readonly ifAbsent: 'kept' | 'ignored'
+    readonly listing: 'at once' | 'late'
+    readonly details: Readonly<Record<string, string>>
+  }
+  readonly backups: number
+}
+
+export interface PassphraseView {
+  readonly id: string
+  readonly label: string
+  readonly createdAt: Timestamp
+}
+
+export interface TargetService {
+  /**
+   * Remembers a repository, and makes it when there is none. The same again is success.
+   * @throws ALREADY_EXISTS for another one of that name; FAILED_PRECONDITION, PERMISSION_DENIED when it cannot be opened
+   */
+  add(name: string, url: string, access?: StoreAccess): Promise<TargetView>
+  list(): TargetView[]
+  inspect(name: string): TargetView & { readonly passphrases?: readonly PassphraseView[] }
+  /** Forgets it; the repository stays. @throws IN_USE while a schedule names it */
+  remove(name: string): Promise<void>
+  /** Writes, reads and deletes small objects, and opens the repository. */
+  check(name: string): Promise<TargetCheck>
+  passphrases(name: string): Promise<PassphraseView[]>
+  /** @param file of this node; its first line is one more passphrase */
+  addPassphrase(name: string, file: string): Promise<PassphraseView>
+  /** @throws FAILED_PRECONDITION for the last one */
+  removePassphrase(name: string, id: string): Promise<void>
+}
+
+export interface BackupView {
+  readonly id: string
+  readonly url: string
+  readonly volume: string
+  readonly snapshot: string | null
+  readonly createdAt: Timestamp
+  /** Logical bytes. */
+  readonly size: Bytes
+  /** Bytes that it stored. */
+  readonly added: Bytes
+  readonly kind: 'tree' | 'block'
+  readonly host: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly parent: string | null
+  /** Entries of a tree; 0 for a block backup. */
+  readonly files: number
+  /** Files that changed while they were read; 0 for a backup of an atomic snapshot. */
+  readonly changed: number
+}
+
+export interface BackupFileView {
+  readonly path: string
+  readonly type: 'file' | 'directory' | 'symlink' | 'fifo' | 'character' | 'block' | 'socket'
+  /** Permission bits. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly size: Bytes
+  readonly modifiedAt: Timestamp
+  /** Of a symlink. */
+  readonly target: string | null
+}
+
+export interface CreateBackupRequest {
+  readonly volume: string
+  /** An existing snapshot to read; without one, a snapshot is made for it where that is cheap, and removed after. */
+  readonly snapshot?: string | undefined
+  readonly to: RepositoryRef
+  readonly labels?: Readonly<Record<string, string>> | undefined
+  /** As for a snapshot, when the volume itself is read. */
+  readonly pause?: boolean | undefined
+}
+
+export interface RestoreRequest {
+  readonly from: BackupRef
+  /** The volume to make, or with `inPlace` the one whose content is replaced. */
+  readonly to: string
+  /** Only this path and what is below it. */
+  readonly path?: string | undefined
+  readonly inPlace?: boolean | undefined
+  /** Of a new volume. */
+  readonly driver?: string | undefined
+}
+
+export interface ForgetDecision {
+  readonly backup: BackupView
+  readonly keep: boolean
+  readonly reasons: readonly string[]
+}
+
+export interface PruneView {
+  readonly deleted: { readonly packs: number; readonly bytes: Bytes }
+  /** What a prune after the grace period will delete. */
+  readonly condemned: { readonly packs: number; readonly bytes: Bytes }
+  readonly copied: Bytes
+  readonly remaining: Bytes
+}
+
+export interface VerifyView {
+  readonly backups: number
+  readonly packs: number
+  readonly chunks: number
+  readonly bytesRead: Bytes
+  /** Empty when all is well. */
+  readonly problems: readonly { readonly object: string; readonly fact: string }[]
+  readonly damaged: readonly { readonly url: string; readonly volume: string; readonly paths: readonly string[] }[]
+}
+
+export interface BackupService {
+  /** @throws NOT_FOUND, IN_USE, UNAVAILABLE, NO_SPACE, CANCELLED; a crash of the daemon in the middle: it goes on after the restart */
+  create(request: CreateBackupRequest, call?: CallOptions): Promise<BackupView>
+  /** Oldest first. */
+  list(where: RepositoryRef, volume?: string): Promise<BackupView[]>
+  inspect(ref: BackupRef): Promise<BackupView>
+  /** In the order of the tree, a page at a time; waits for `take`. @param path '' for all @throws NOT_SUPPORTED for a block backup */
+  listFiles(
+    ref: BackupRef,
+    path: string,
+    take: (files: readonly BackupFileView[]) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void>
+  /**
+   * Makes a volume from a backup, or replaces one's content, after a snapshot `before-restore-TIME` of it. The volume shows when
+   * it is complete. @throws ALREADY_EXISTS for a volume of that name without `inPlace`, IN_USE
+   */
+  restore(request: RestoreRequest, call?: CallOptions): Promise<VolumeView>
+  remove(refs: readonly BackupRef[]): Promise<void>
+  /** Damage is the result, not an error. @param where a repository, or one backup of it */
+  verify(
+    where: RepositoryRef | BackupRef,
+    options: { readonly readData: boolean },
+    call?: CallOptions,
+  ): Promise<VerifyView>
+  /** Writes the indexes anew from the packs; with `readData` saves what is sound in damaged packs. */
+  repair(
+    where: RepositoryRef,
+    options: { readonly readData: boolean },
+    call?: CallOptions,
+  ): Promise<{ packs: number; leftOut: readonly { object: string; fact: string }[]; lostChunks: number }>
+  /** @param rules.keep retention such as `last=3,daily=7` @returns what was decided about each, newest first */
+  forget(
+    where: RepositoryRef,
+    rules: {
+      readonly volume: string
+      readonly keep: string
+      readonly timeZone?: string | undefined
+      readonly dryRun?: boolean | undefined
+      readonly prune?: boolean | undefined
+    },
+    call?: CallOptions,
+  ): Promise<{ decisions: ForgetDecision[]; prune: PruneView | null }>
+  prune(where: RepositoryRef, options: { readonly dryRun: boolean }, call?: CallOptions): Promise<PruneView>
+}
+
+export interface ScheduleView {
+  readonly name: string
+  readonly volume: string
+  readonly cron: string
+  readonly timeZone: string
+  readonly snapshot: boolean
+  readonly target: string | null
+  readonly keep: string | null
+  readonly keepSnapshots: string | null
+  readonly jitterMs: number
+  readonly createdAt: Timestamp
+  readonly status: 'ok' | 'running' | 'failing' | 'paused'
+  readonly nextRunAt: Timestamp | null
+  readonly lastRunAt: Timestamp | null
+  readonly lastSuccessAt: Timestamp | null
+  readonly failures: number
+  readonly lastError: { readonly code: string; readonly message: string } | null
+}
+
+export interface CreateScheduleRequest {
+  readonly volume: string
+  readonly cron: string
+  /** Default: VOLUME, with `-2`, `-3` … behind it when that is taken. */
+  readonly name?: string | undefined
+  /** Default: the daemon's own. */
+  readonly timeZone?: string | undefined
+  readonly snapshot?: boolean | undefined
+  readonly target?: string | undefined
+  readonly keep?: string | undefined
+  readonly keepSnapshots?: string | undefined
+  /** A duration; default 0. */
+  readonly jitter?: string | undefined
+}
+
+export interface ScheduleService {
+  /** @throws INVALID_ARGUMENT for a cron expression, time zone or retention; ALREADY_EXISTS; NOT_FOUND for volume or target */
+  create(request: CreateScheduleRequest): Promise<ScheduleView>
+  list(volume?: string): ScheduleView[]
+  inspect(name: string): ScheduleView
+  remove(name: string): Promise<void>
+  /** Runs it now and waits for it; a run under way is joined. @throws what the run throws */
+  run(name: string, call?: CallOptions): Promise<ScheduleView>
+  pause(name: string): Promise<ScheduleView>
+  resume(name: string): Promise<ScheduleView>
 }
 
 export interface OperationService {
@@ -225,7 +470,9 @@ export interface InfoView {
     readonly mounted: number
     readonly snapshots: number
     readonly trash: number
+    readonly schedules: number
   }
+  readonly targets: readonly TargetView[]
   readonly trashKeepMs: number
 }
 
@@ -242,6 +489,9 @@ export interface Services {
   readonly mounts: MountService
   readonly snapshots: SnapshotService
   readonly trash: TrashService
+  readonly targets: TargetService
+  readonly backups: BackupService
+  readonly schedules: ScheduleService
   readonly operations: OperationService
   readonly node: NodeService
 }

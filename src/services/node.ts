@@ -33,6 +33,7 @@ export class Node implements NodeService {
       defaultDriver: config.defaultDriver,
       drivers: await Promise.all(this.#core.drivers.all().map((entry) => this.#driverView(entry))),
       counts: catalog.counts(),
+      targets: catalog.targets(),
       trashKeepMs: config.trashKeepMs,
     }
   }

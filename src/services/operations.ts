@@ -21,6 +21,8 @@ export interface Work {
   readonly payload: Json
   /** Chosen by the caller, or made here. */
   readonly id?: string | undefined
+  /** Told its id once it is in the journal. */
+  readonly onStarted?: ((id: string) => void) | undefined
 }
 
 /** What came out of it: the changes are committed in one transaction with the journal's closing. */
@@ -32,11 +34,17 @@ export interface Outcome<T> {
 /** A step that the journal has reached; after `journalled`, `driven` and `committed` a crash leaves different things. */
 export type Phase = 'journalled' | 'driven' | 'committed'
 
+interface Progress {
+  readonly done: number
+  readonly total: number | null
+  readonly unit: string
+}
+
 interface Running {
   readonly operation: Operation
   readonly abort: AbortController
   readonly startedMs: number
-  progress: { done: number; total: number | null; unit: string } | null
+  progress: Progress | null
 }
 
 /** How many finished operations are remembered. */
@@ -172,6 +180,7 @@ export class Operations implements OperationService {
       throw error
     }
     this.#onPhase(work.kind, 'journalled')
+    work.onStarted?.(operation.id)
     return running
   }
 
@@ -233,11 +242,16 @@ export class Operations implements OperationService {
     const running = this.#running.get(operation.id)
     const seconds = running ? Math.max((performance.now() - running.startedMs) / 1000, 0.001) : 1
     const { id, kind, subject, state, startedAt, finishedAt, error } = operation
-    const progress = running?.progress
-      ? { ...running.progress, rate: Math.round(running.progress.done / seconds) }
-      : null
+    const progress = running?.progress ? paced(running.progress, seconds) : null
     return { id, kind, subject, state, progress, startedAt, finishedAt, error }
   }
+}
+
+function paced(progress: Progress, seconds: number): OperationView['progress'] {
+  const { done, total } = progress
+  const rate = Math.round(done / seconds)
+  const secondsLeft = total === null || rate === 0 ? null : Math.max(Math.round((total - done) / rate), 0)
+  return { ...progress, rate, secondsLeft }
 }
 
 function whyNot({ state }: OperationView): string {

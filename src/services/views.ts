@@ -1,7 +1,7 @@
 /** Turns what the catalog keeps into what users see. Reads the catalog only. */
 
 import { toAppError } from '../errors.ts'
-import type { MountHold, Snapshot, TrashedVolume, Volume } from '../model.ts'
+import type { LastBackup, MountHold, Snapshot, TrashedVolume, Volume } from '../model.ts'
 import type { SnapshotView, TrashView, VolumeView } from './contract.ts'
 import { type Core, snapshotTarget, volumeTarget } from './core.ts'
 
@@ -9,26 +9,40 @@ import { type Core, snapshotTarget, volumeTarget } from './core.ts'
 interface Belongings {
   readonly holds: readonly MountHold[]
   readonly snapshots: readonly Snapshot[]
+  /** Oldest first. */
+  readonly backups: readonly LastBackup[]
 }
 
 /** One volume's view; `used` is unknown. O(1). */
 export function volumeView(core: Core, volume: Volume): VolumeView {
-  return view(core, volume, { holds: core.catalog.holds(volume.id), snapshots: core.catalog.snapshots(volume.id) })
+  const { id } = volume
+  const { catalog } = core
+  return view(core, volume, {
+    holds: catalog.holds(id),
+    snapshots: catalog.snapshots(id),
+    backups: catalog.lastBackups(id),
+  })
 }
 
-/** Views of many, with two queries in all. */
+/** Views of many, with three queries in all. */
 export function volumeViews(core: Core, volumes: readonly Volume[]): VolumeView[] {
   const holds = Map.groupBy(core.catalog.allHolds(), (hold) => hold.volumeId)
   const snapshots = Map.groupBy(core.catalog.allSnapshots(), (snapshot) => snapshot.volumeId)
+  const backups = Map.groupBy(core.catalog.allLastBackups(), (backup) => backup.volumeId)
   return volumes.map((volume) =>
-    view(core, volume, { holds: holds.get(volume.id) ?? [], snapshots: snapshots.get(volume.id) ?? [] }),
+    view(core, volume, {
+      holds: holds.get(volume.id) ?? [],
+      snapshots: snapshots.get(volume.id) ?? [],
+      backups: backups.get(volume.id) ?? [],
+    }),
   )
 }
 
-function view(core: Core, volume: Volume, { holds, snapshots }: Belongings): VolumeView {
+function view(core: Core, volume: Volume, { holds, snapshots, backups }: Belongings): VolumeView {
   const driver = core.drivers.get(volume.driver)
   const mounts = holds.filter((hold) => hold.snapshotId === null)
   const detail = volumeTrouble(core, volume)
+  const last = backups.at(-1)
   return {
     name: volume.name,
     driver: volume.driver,
@@ -41,11 +55,12 @@ function view(core: Core, volume: Volume, { holds, snapshots }: Belongings): Vol
     mounts: mounts.map((hold) => ({ id: hold.mountId, since: hold.since, stale: hold.stale })),
     onRemove: volume.onRemove,
     origin: volume.origin,
+    hooks: volume.hooks,
     scope: driver?.scope ?? 'local',
     status: detail === undefined ? 'ok' : 'degraded',
     ...(detail !== undefined && { statusDetail: detail }),
     snapshots: snapshots.map(({ name, createdAt }) => ({ name, createdAt })),
-    lastBackup: null,
+    lastBackup: last ? { url: last.url, createdAt: last.createdAt } : null,
   }
 }
 

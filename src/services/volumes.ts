@@ -212,6 +212,7 @@ function draftVolume(plan: CreatePlan): Volume {
     labels: plan.labels,
     onRemove: plan.onRemove ?? ('adopt' in plan.options ? 'retain' : 'trash'),
     origin: originOf(plan),
+    hooks: {},
     state: null,
     createdAt: now(),
   }

@@ -54,6 +54,7 @@ export function newVolume(name: string, given: Partial<Volume> = {}): Volume {
     labels: {},
     onRemove: 'trash',
     origin: null,
+    hooks: {},
     state: null,
     ...given,
   }

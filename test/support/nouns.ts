@@ -14,6 +14,7 @@ export function aVolume(changes: Partial<Volume> = {}): Volume {
     labels: {},
     onRemove: 'trash',
     origin: null,
+    hooks: {},
     state: { kind: 'memory' },
     createdAt: '2026-11-23T10:00:00.000Z',
     ...changes,
