@@ -8,7 +8,7 @@ import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { readBackup } from './commit.ts'
 import { stretches } from './content.ts'
-import { loadChunks } from './known-chunks.ts'
+import { loadAllChunks } from './known-chunks.ts'
 import type { TaskContext } from './tasks.ts'
 
 export interface BlockRestoreArgs {
@@ -32,7 +32,7 @@ function open(context: TaskContext, id: string): Opened {
   if (backup.kind !== 'block') {
     throw new AppError('NOT_SUPPORTED', `backup ${id} is of files, not of a device; restore it into a directory`)
   }
-  const table = loadChunks(context, { room: 0 })
+  const table = loadAllChunks(context)
   const reader = new ChunkReader(context.bridge, context.seal, table)
   return { ...readBlockRoot(reader.read(Buffer.from(backup.root, 'hex'))), table, reader }
 }

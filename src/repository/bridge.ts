@@ -8,9 +8,9 @@ import { AppError, type ErrorCode, type ErrorDetails, toAppError } from '../erro
 
 /** What a worker may ask for: arguments and answers. Bytes are transferred, not copied. */
 export interface Requests {
-  get: { args: { key: string; start?: number; end?: number }; answer: Uint8Array<ArrayBuffer> }
-  /** As `get` of a whole object; null when there is none. */
-  getIfThere: { args: { key: string }; answer: Uint8Array<ArrayBuffer> | null }
+  get: { args: { key: string; start: number; end: number }; answer: Uint8Array<ArrayBuffer> }
+  /** An object, or a range of it; null when there is none. */
+  getIfThere: { args: { key: string; start?: number; end?: number }; answer: Uint8Array<ArrayBuffer> | null }
   /** The bytes come back, for their memory to be used again. */
   put: { args: { key: string; bytes: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> }
   /** One page, in ascending order. */

@@ -5,6 +5,7 @@ import type { Bridge } from './bridge.ts'
 import { encodeEntry } from './chunk-entry.ts'
 import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
 import { decompress } from './compression.ts'
+import { indexedPacks } from './known-chunks.ts'
 import { objectName } from './layout.ts'
 import type { PackSeal, Seal } from './seal.ts'
 
@@ -19,9 +20,11 @@ interface Fetch {
   readonly start: number
   end: number
   readonly places: ChunkPlace[]
-  bytes: Uint8Array | undefined
+  /** Null when its pack is gone. */
+  bytes: Uint8Array | null | undefined
 }
 
+/** Reading throws ABORTED when a prune removed what was to be read, CORRUPT when it is lost or damaged. */
 export class ChunkReader {
   readonly #bridge: Bridge
   readonly #seal: Seal
@@ -73,19 +76,30 @@ export class ChunkReader {
 
   #begin(fetch: Fetch): void {
     const key = objectName('packs', this.#table.packId(fetch.pack))
-    this.#bridge.post('get', { key, start: fetch.start, end: fetch.end }, (bytes) => {
+    this.#bridge.post('getIfThere', { key, start: fetch.start, end: fetch.end }, (bytes) => {
       fetch.bytes = bytes
     })
   }
 
   *#finish(fetch: Fetch): Generator<{ place: ChunkPlace; content: Uint8Array }> {
     this.#bridge.pumpUntil(() => fetch.bytes !== undefined)
-    const bytes = fetch.bytes as Uint8Array
+    const bytes = fetch.bytes
+    if (!bytes) throw this.#gone(fetch.pack)
     for (const place of fetch.places) {
       const at = bytes.byteOffset + place.offset - fetch.start
       yield { place, content: this.open(place, Buffer.from(bytes.buffer, at, place.stored)) }
     }
     fetch.bytes = undefined
+  }
+
+  /** A prune deletes the indexes that name a pack before the pack: what they say now tells a swept pack from a lost one. */
+  #gone(pack: number): AppError {
+    const id = this.#table.packId(pack)
+    for (const indexed of indexedPacks({ bridge: this.#bridge, seal: this.#seal })) {
+      if (indexed.id !== id) continue
+      return new AppError('CORRUPT', `${objectName('packs', id)} is lost; run verify to learn what it touches`)
+    }
+    return new AppError('ABORTED', `${objectName('packs', id)} was removed by a prune while it was in use; try again`)
   }
 
   /** The content of a chunk from its stored form. @throws CORRUPT */

@@ -233,13 +233,11 @@ function serve(crew: Crew, method: keyof Requests, args: unknown): Promise<unkno
 type Services = { [M in keyof Requests]: (crew: Crew, args: Requests[M]['args']) => Promise<unknown> }
 
 const services: Services = {
-  get: ({ options, signal }, { key, start, end }) => {
+  get: ({ options, signal }, { key, start, end }) => options.store.get(key, { start, end }, { signal }),
+  getIfThere: async ({ options, signal }, { key, start, end }) => {
     const range = start === undefined || end === undefined ? undefined : { start, end }
-    return options.store.get(key, range, { signal })
-  },
-  getIfThere: async ({ options, signal }, { key }) => {
     try {
-      return await options.store.get(key, undefined, { signal })
+      return await options.store.get(key, range, { signal })
     } catch (error) {
       if (isAppError(error, 'NOT_FOUND')) return null
       throw error

@@ -33,8 +33,21 @@ export function loadChunks(context: TaskContext, { room, accept = () => true }: 
 
 /** For a backup: what it may rely on is not what a prune is about to delete. */
 export function loadReliableChunks(context: TaskContext, room: number): ChunkTable {
-  const condemned = new Set(readCondemned(context).flatMap(({ packs }) => packs))
+  const condemned = condemnedPacks(context)
   return loadChunks(context, { room, accept: ({ id }) => !condemned.has(id) })
+}
+
+/** For a reader: all chunks, and where a chunk is in several packs, one that no prune is about to delete. */
+export function loadAllChunks(context: TaskContext): ChunkTable {
+  const condemned = condemnedPacks(context)
+  if (condemned.size === 0) return loadChunks(context, { room: 0 })
+  const table = loadChunks(context, { room: 0, accept: ({ id }) => !condemned.has(id) })
+  for (const pack of indexedPacks(context)) if (condemned.delete(pack.id)) table.addPack(pack)
+  return table
+}
+
+function condemnedPacks(context: TaskContext): Set<string> {
+  return new Set(readCondemned(context).flatMap(({ packs }) => packs))
 }
 
 export function listIndexes(bridge: Bridge): ListedObject[] {

@@ -2,7 +2,7 @@
 
 import { ChunkReader } from './chunk-reader.ts'
 import { readBackup } from './commit.ts'
-import { loadChunks } from './known-chunks.ts'
+import { loadAllChunks } from './known-chunks.ts'
 import type { TaskContext } from './tasks.ts'
 import { parseTreePath, readTree } from './tree-reader.ts'
 import { type TreeRecord, types } from './tree-record.ts'
@@ -36,7 +36,7 @@ const typeNames = new Map(Object.entries(types).map(([name, type]) => [type as n
 /** Hands out pages with `emit`. */
 export function listFiles(context: TaskContext, args: ListFilesArgs): null {
   const backup = readBackup(context, args.backup)
-  const table = loadChunks(context, { room: 0 })
+  const table = loadAllChunks(context)
   const reader = new ChunkReader(context.bridge, context.seal, table)
   const path = parseTreePath(args.path)
   let page: ListedFile[] = []

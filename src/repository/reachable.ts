@@ -100,9 +100,8 @@ export class Reachable {
       look(this.#reader.read(id))
       return true
     } catch (error) {
-      if (!isAppError(error, 'CORRUPT', 'NOT_FOUND')) throw error
-      if (this.missing.length === before)
-        this.#lacks(id, error.code === 'CORRUPT' ? 'corrupt' : 'in a pack that is missing')
+      if (!isAppError(error, 'CORRUPT')) throw error
+      if (this.missing.length === before) this.#lacks(id, 'corrupt, or in a pack that is missing')
       return false
     }
   }

@@ -1,8 +1,9 @@
 /**
  * The place in which a restore builds a tree before any of it appears under its name: `.holdfast-restore-BACKUP` in the target, for root only. It
- * also keeps how far an interrupted restore had come.
+ * also keeps how far an interrupted restore had come. A restore of one path has a place of its own, so that two never mix.
  */
 
+import { createHash } from 'node:crypto'
 import {
   closeSync,
   constants,
@@ -13,6 +14,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -24,33 +26,42 @@ export interface Checkpoint {
   readonly part: number
 }
 
+/** What mkfs leaves in a new file system. */
+const lostAndFound = 'lost+found'
+
 export class RestoreArea {
   readonly #target: number
-  readonly #fd: number
   readonly #name: string
-  /** What is being restored: a checkpoint of something else is of no use. */
-  readonly #what: string
+  #fd: number | undefined
 
   /**
-   * Opens the area in `target`, an existing directory that is empty but for it.
-   * @throws NOT_FOUND, FAILED_PRECONDITION when there is anything else in it
+   * Opens `target`, an existing directory; changes nothing in it yet.
+   * @param path of what is restored, empty for all @throws NOT_FOUND
    */
-  constructor(target: string, backup: string, what: string) {
-    this.#what = what
-    this.#name = `.holdfast-restore-${backup}`
+  constructor(target: string, backup: string, path: Buffer) {
+    const suffix = path.length === 0 ? '' : `-${createHash('sha256').update(path).digest('hex').slice(0, 16)}`
+    this.#name = `.holdfast-restore-${backup}${suffix}`
     this.#target = openDirectory(target)
-    const others = readdirSync(this.target).filter((name) => name !== this.#name && name !== 'lost+found')
-    if (others.length > 0 && !this.isPublishing) {
-      throw new AppError(
-        'FAILED_PRECONDITION',
-        `${target} is not empty (${others[0]}); restore into an empty directory`,
-      )
-    }
+  }
+
+  /** Something in the target that no restore in progress has put there; an empty lost+found is nothing. */
+  get occupant(): string | undefined {
+    if (this.isPublishing) return undefined
+    return readdirSync(this.target).find((name) => !this.isOurs(name))
+  }
+
+  /** Whether an entry of the target is the area itself, or an empty lost+found. */
+  isOurs(name: string): boolean {
+    return name === this.#name || (name === lostAndFound && isEmptyDirectory(`${this.target}/${name}`))
+  }
+
+  /** Makes the area, or takes over the one that is there. @throws FAILED_PRECONDITION when it is somebody else's */
+  begin(): void {
     makeDirectory(`${this.target}/${this.#name}`)
     this.#fd = openDirectory(`${this.target}/${this.#name}`)
     const { uid, mode } = fstatSync(this.#fd)
     if (uid !== process.getuid?.() || (mode & 0o077) !== 0) {
-      throw new AppError('FAILED_PRECONDITION', `${target}/${this.#name} was not made by Holdfast; remove it`)
+      throw new AppError('FAILED_PRECONDITION', `${this.#name} in the target was not made by Holdfast; remove it`)
     }
     for (const part of ['tree', 'data', 'skeleton']) makeDirectory(`${this.path}/${part}`)
   }
@@ -76,8 +87,8 @@ export class RestoreArea {
   /** How far the same restore had come before. */
   readCheckpoint(): Checkpoint {
     try {
-      const { what, record, part } = JSON.parse(readFileSync(`${this.path}/checkpoint`, 'utf8'))
-      if (what === this.#what && Number.isSafeInteger(record) && Number.isSafeInteger(part)) return { record, part }
+      const { record, part } = JSON.parse(readFileSync(`${this.path}/checkpoint`, 'utf8'))
+      if (Number.isSafeInteger(record) && Number.isSafeInteger(part)) return { record, part }
     } catch (error) {
       if (errno(error) !== 'ENOENT' && !(error instanceof SyntaxError)) throw error
     }
@@ -86,7 +97,7 @@ export class RestoreArea {
 
   /** Call it when everything before has been synced. */
   writeCheckpoint(checkpoint: Checkpoint): void {
-    writeFileSync(`${this.path}/checkpoint.new`, JSON.stringify({ what: this.#what, ...checkpoint }))
+    writeFileSync(`${this.path}/checkpoint.new`, JSON.stringify(checkpoint))
     renameSync(`${this.path}/checkpoint.new`, `${this.path}/checkpoint`)
   }
 
@@ -94,19 +105,30 @@ export class RestoreArea {
   publish(): void {
     writeFileSync(`${this.path}/moving`, '')
     for (const name of readdirSync(this.tree, { encoding: 'latin1' })) {
+      if (name === lostAndFound && this.isOurs(name)) rmdirSync(`${this.target}/${name}`)
       renameSync(bytes(`${this.tree}/${name}`), bytes(`${this.target}/${name}`))
     }
   }
 
-  /** Removes the area. */
+  /** Removes the area; its end is the last change to the target's own list of names. */
   remove(): void {
-    closeSync(this.#fd)
+    this.#closeArea()
     rmSync(`${this.target}/${this.#name}`, { recursive: true, force: true })
   }
 
   close(): void {
+    this.#closeArea()
     closeSync(this.#target)
   }
+
+  #closeArea(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd)
+    this.#fd = undefined
+  }
+}
+
+function isEmptyDirectory(path: string): boolean {
+  return (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false) && readdirSync(path).length === 0
 }
 
 function bytes(path: string): Buffer {

@@ -135,7 +135,7 @@ class TreeBackup {
       this.#parent = parent
       return cursor
     } catch (error) {
-      if (isAppError(error, 'NOT_FOUND', 'CORRUPT')) return undefined
+      if (isAppError(error, 'NOT_FOUND', 'CORRUPT', 'ABORTED')) return undefined
       throw error
     }
   }

@@ -7,8 +7,8 @@
  *                                     further names of linked files; metadata of directories, as nothing changes in them any more
  *   then:                             everything moves to its name in the target
  *
- * Interrupted, it goes on from its last checkpoint, which is written after a sync about once a minute. Only in the very last step, when the tree is
- * complete and the area gone, an interruption leaves a full target with another mtime of its root, which is then refused as not empty. Runs in a worker.
+ * Interrupted, it goes on from its last checkpoint, which is written after a sync about once a minute. When the area is gone and only the root's own
+ * metadata may be missing, the call that comes next sees that the target holds just this tree, and sets that. Runs in a worker.
  */
 
 import {
@@ -21,17 +21,19 @@ import {
   openSync,
   readdirSync,
   renameSync,
+  unlinkSync,
 } from 'node:fs'
-import { AppError, errno, fromErrno } from '../errors.ts'
+import { AppError, fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import { decodeAttributes } from './attributes.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { readBackup } from './commit.ts'
 import { stretches } from './content.ts'
-import { loadChunks } from './known-chunks.ts'
+import { loadAllChunks } from './known-chunks.ts'
 import type { Backup } from './manifest.ts'
 import { type Checkpoint, makeDirectory, RestoreArea } from './restore-area.ts'
+import { holdsTree } from './restored-tree.ts'
 import { TarSink } from './tar-sink.ts'
 import type { TaskContext } from './tasks.ts'
 import { parseTreePath, readTree, type TreeEntry } from './tree-reader.ts'
@@ -40,7 +42,7 @@ import type { EntryTask } from './write-files.ts'
 
 export interface TreeRestoreArgs {
   readonly backup: string
-  /** An existing directory that is empty, or was left by the same restore when it was interrupted. */
+  /** An existing directory that is empty but for an empty lost+found, or was left by the same restore, whether it was interrupted or not. */
   readonly target: string
   /** Only this path and what is below it; it keeps its path. '' for all. */
   readonly path: string
@@ -63,11 +65,11 @@ const checkpointEveryMs = 60_000
 
 export function restoreTree(context: TaskContext, args: TreeRestoreArgs): TreeRestoreResult {
   const backup = readBackup(context, args.backup)
-  const table = loadChunks(context, { room: 0 })
+  const table = loadAllChunks(context)
   const path = parseTreePath(args.path)
-  const area = new RestoreArea(args.target, backup.id, `${backup.id}/${path.toString('hex')}`)
+  const area = new RestoreArea(args.target, backup.id, path)
   try {
-    return new TreeRestore(context, backup, table, area, path).run()
+    return new TreeRestore(context, backup, table, area, path).run(args.target)
   } finally {
     area.close()
   }
@@ -96,21 +98,39 @@ class TreeRestore {
     this.#reader = new ChunkReader(context.bridge, context.seal, table)
   }
 
-  run(): TreeRestoreResult {
-    // Once the move has begun the tree is complete, and only the move is left.
-    if (!this.#area.isPublishing) {
-      this.#makeEntries(this.#area.readCheckpoint())
-      this.#finishEntries()
-      this.#setLargeFiles()
-      this.#placeLargeAndLinked()
-      this.#setDirectories()
-      this.#sync()
-    }
+  run(target: string): TreeRestoreResult {
     const root = this.#root()
+    const { occupant, isPublishing } = this.#area
+    if (occupant !== undefined && !holdsTree(this.#area, this.#entries())) {
+      throw new AppError('FAILED_PRECONDITION', `${target} is not empty (${occupant}); restore into an empty directory`)
+    }
+    this.#area.begin()
+    // Once the move has begun the tree is complete, and only the move is left.
+    if (occupant === undefined && !isPublishing) this.#build()
+    else this.#count()
     this.#area.publish()
     this.#setRoot(root)
     this.#sync()
     return this.#result
+  }
+
+  #build(): void {
+    this.#makeEntries(this.#area.readCheckpoint())
+    this.#finishEntries()
+    this.#setLargeFiles()
+    this.#placeLargeAndLinked()
+    this.#setDirectories()
+    this.#sync()
+  }
+
+  #count(): void {
+    for (const { path, record } of this.#entries()) if (record && path.length > 0) this.#countEntry(record)
+  }
+
+  #countEntry(record: TreeRecord): void {
+    this.#result.files++
+    this.#result.bytes += sizeOf(record)
+    if (record.type === types.socket) this.#result.sockets++
   }
 
   #root(): TreeRecord {
@@ -126,8 +146,7 @@ class TreeRestore {
     const linked = new Set<bigint>()
     for (const { path, record, bytes, number } of this.#entries()) {
       if (!record || path.length === 0) continue
-      this.#result.files++
-      this.#result.bytes += sizeOf(record)
+      this.#countEntry(record)
       const isFurtherName = isLinked(record) && linked.has(record.inode)
       if (isLinked(record)) linked.add(record.inode)
       if (number < done.record || isFurtherName) continue
@@ -137,8 +156,8 @@ class TreeRestore {
   }
 
   #makeEntry(path: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
+    if (record.type === types.socket) return
     if (record.type === types.directory) makeDirectory(this.#inTree(path))
-    else if (record.type === types.socket) this.#result.sockets++
     else if (isLarge(record)) this.#writeLarge(record, from.record, from.part)
     else this.#addToBatch({ path, record: bytes }, sizeOf(record))
   }
@@ -279,12 +298,13 @@ function isLarge(record: TreeRecord): boolean {
   return [...stretches(record.content, () => Buffer.alloc(0))].some(({ id }) => id === null)
 }
 
+/** A name that an interrupted restore gave to an earlier copy of the file is given to this one. */
 function linkTo(first: Buffer, path: Buffer): void {
   try {
+    if (lstatSync(path, { throwIfNoEntry: false })) unlinkSync(path)
     linkSync(first, path)
   } catch (error) {
-    if (errno(error) !== 'EEXIST' || lstatSync(first).ino !== lstatSync(path).ino)
-      throw fromErrno(error, `linking ${path}`)
+    throw fromErrno(error, `linking ${path}`)
   }
 }
 
