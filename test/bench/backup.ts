@@ -1,0 +1,279 @@
+/**
+ * Backups of 60,000 files of 2 GiB and two 1 GiB databases, encrypted, beside Debian's restic: first, unchanged, 1 % changed, restore, to
+ * a directory and to S3 (Ceph's RADOS Gateway), in turn and with `sync`; memory of all processes; Docker's Get meanwhile.
+ * By the commands that a user types. Rounds: HOLDFAST_TEST_BENCH_ROUNDS, default 3.
+ */
+
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { exec } from '../../src/system/exec.ts'
+import { type Holdfast, startHoldfast } from '../support/holdfast.ts'
+import { RawConnection } from '../support/raw-http.ts'
+import { rgwMissing, startRgw } from '../support/rgw.ts'
+import { openSandbox, type Sandbox } from '../support/sandbox.ts'
+import { change, fill, usual } from './backup-data.ts'
+import { median, quantile, report, timed, times } from './measure.ts'
+import { peakOf, startedAs } from './processes.ts'
+
+const rounds = Number(process.env['HOLDFAST_TEST_BENCH_ROUNDS'] ?? 3)
+const main = join(import.meta.dirname, '../../dist/src/cli/main.js')
+const mib = 2 ** 20
+
+/** One of the two programs, on a repository of its own. */
+interface Side {
+  open(round: number): Promise<void>
+  backup(): Promise<unknown>
+  restore(round: number): Promise<unknown>
+  /** Bytes in the repository; undefined where that is not known. */
+  stored(): Promise<number | undefined>
+  close(round: number): Promise<void>
+}
+
+interface Place {
+  readonly name: string
+  readonly phases: readonly Phase[]
+  ours(bed: Bed): Side
+  theirs(bed: Bed): Side
+}
+
+interface Bed {
+  readonly sandbox: Sandbox
+  readonly holdfast: Holdfast
+  readonly data: string
+  readonly passphraseFile: string
+}
+
+type Phase = 'first' | 'unchanged' | '1 % changed' | 'restore'
+
+/** The program alone, without its start being waited for by this process' memory. */
+async function holdfast(bed: Bed, ...args: string[]): Promise<string> {
+  const socket = bed.sandbox.reach('/run/holdfast/holdfast.sock')
+  return await exec(process.execPath, [main, '--socket', socket, ...args], { timeoutMs: 0 })
+}
+
+async function sync(directory: string): Promise<void> {
+  await exec('sync', ['-f', directory], { timeoutMs: 0 })
+}
+
+async function used(directory: string): Promise<number> {
+  return Number((await exec('du', ['-sB1', directory])).split('\t')[0])
+}
+
+function holdfastSide(bed: Bed, url: (round: number) => string, options: readonly string[], folder?: string): Side {
+  let target = ''
+  return {
+    async open(round) {
+      target = `t${crypto.randomUUID().slice(0, 8)}`
+      await holdfast(bed, 'target', 'add', target, url(round), '--passphrase-file', bed.passphraseFile, ...options)
+    },
+    async backup() {
+      await holdfast(bed, 'backup', 'create', 'data', '--to', target, '--quiet')
+      await sync(bed.sandbox.directory)
+    },
+    async restore(round) {
+      await holdfast(bed, 'backup', 'restore', `${target}/latest`, '--to', `restored-${round}`, '--quiet')
+      await sync(bed.sandbox.directory)
+    },
+    stored: async () => (folder ? await used(folder) : undefined),
+    async close(round) {
+      await holdfast(bed, 'volume', 'rm', '--purge', `restored-${round}`)
+      await holdfast(bed, 'target', 'rm', target)
+      if (folder) rmSync(folder, { recursive: true })
+    },
+  }
+}
+
+function resticSide(bed: Bed, url: (round: number) => string, secrets: readonly string[], folder?: string): Side {
+  let repository = ''
+  const restored = join(bed.sandbox.directory, 'restic-restored')
+  const restic = (...args: string[]): Promise<string> => {
+    const cache = join(bed.sandbox.directory, 'restic-cache')
+    const words = ['-q', '-r', repository, '--password-file', bed.passphraseFile, '--cache-dir', cache, ...args]
+    return exec('env', [...secrets, 'restic', ...words], { timeoutMs: 0 })
+  }
+  return {
+    async open(round) {
+      repository = url(round)
+      await restic('init')
+    },
+    async backup() {
+      await restic('backup', bed.data)
+      await sync(bed.sandbox.directory)
+    },
+    async restore() {
+      await restic('restore', 'latest', '--target', restored)
+      await sync(bed.sandbox.directory)
+    },
+    stored: async () => (folder ? await used(folder) : undefined),
+    async close() {
+      rmSync(restored, { recursive: true, force: true })
+      if (folder) rmSync(folder, { recursive: true })
+    },
+  }
+}
+
+type Samples = Record<Phase, number[]>
+
+interface Measured {
+  readonly seconds: Samples
+  readonly growth: number[]
+  readonly memory: number[]
+}
+
+const noSamples = (): Measured => ({
+  seconds: { first: [], unchanged: [], '1 % changed': [], restore: [] },
+  growth: [],
+  memory: [],
+})
+
+/** One round of both sides, phase by phase in turn; who begins alternates. */
+async function measureRound(bed: Bed, place: Place, round: number, both: readonly [Measured, Measured]): Promise<void> {
+  const sides = [place.ours(bed), place.theirs(bed)] as const
+  const roots = [() => [bed.holdfast.pid, ...startedAs(main)], () => startedAs('restic')] as const
+  const order = round % 2 === 0 ? [0, 1] : [1, 0]
+  for (const side of sides) await side.open(round)
+  for (const phase of place.phases) {
+    if (phase === '1 % changed') {
+      change(bed.data, usual, round)
+      await sync(bed.data)
+    }
+    for (const index of order as (0 | 1)[]) {
+      const [side, measured] = [sides[index], both[index]]
+      const before = await side.stored()
+      const work = () => (phase === 'restore' ? side.restore(round) : side.backup())
+      const peak = await peakOf(roots[index], async () => {
+        measured.seconds[phase].push((await timed(work)) / 1000)
+      })
+      measured.memory.push(peak)
+      const after = await side.stored()
+      if (phase === '1 % changed' && before !== undefined && after !== undefined) measured.growth.push(after - before)
+    }
+  }
+  for (const side of sides) await side.close(round)
+}
+
+async function measure(bed: Bed, place: Place): Promise<void> {
+  const both = [noSamples(), noSamples()] as const
+  for (let round = 0; round < rounds; round++) await measureRound(bed, place, round, both)
+  const [ours, theirs] = both
+  const rows = place.phases.map((phase) => {
+    const ratios = theirs.seconds[phase].map((seconds, round) => seconds / (ours.seconds[phase][round] as number))
+    const shown = [ours, theirs].map(({ seconds }) => median(seconds[phase]).toFixed(2))
+    return [phase, ...shown, times(median(ratios))]
+  })
+  if (ours.growth.length > 0) {
+    const [a, b] = [median(ours.growth), median(theirs.growth)]
+    rows.push(['growth at 1 %, MiB', (a / mib).toFixed(0), (b / mib).toFixed(0), `${times(a / b)} of its`])
+  }
+  const peaks = [ours, theirs].map(({ memory }) => (Math.max(...memory) / mib).toFixed(0))
+  rows.push(['peak memory of all processes, MiB', ...peaks, ''])
+  report(`Backups to ${place.name}: s, medians of ${rounds}`, ['', 'holdfast', 'restic', 'faster'], rows)
+}
+
+function directoryPlace(): Place {
+  const folders = (bed: Bed) => ['ours', 'theirs'].map((name) => join(bed.sandbox.directory, name)) as [string, string]
+  return {
+    name: 'a directory',
+    phases: ['first', 'unchanged', '1 % changed', 'restore'],
+    ours: (bed) => holdfastSide(bed, () => `file://${folders(bed)[0]}`, [], folders(bed)[0]),
+    theirs: (bed) => resticSide(bed, () => folders(bed)[1], [], folders(bed)[1]),
+  }
+}
+
+/** Asks Get as Docker does, 200 times a second, while a first backup runs. */
+async function measureGet(bed: Bed): Promise<void> {
+  const repository = join(bed.sandbox.directory, 'beside')
+  const side = holdfastSide(bed, () => `file://${repository}`, [], repository)
+  await side.open(0)
+  const connection = await RawConnection.open(bed.holdfast.pluginSocket)
+  const latencies: number[] = []
+  let running = true
+  const asking = (async () => {
+    while (running) {
+      latencies.push(await timed(() => connection.request('/VolumeDriver.Get', { Name: 'data' })))
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  })()
+  const before = await memoryNow(bed)
+  await side.backup()
+  running = false
+  await asking
+  await new Promise((resolve) => setTimeout(resolve, 1000))
+  const after = await memoryNow(bed)
+  connection.close()
+  await side.restore(99)
+  await side.close(99)
+  const figures = [0.5, 0.99, 1].map((share) => quantile(latencies, share).toFixed(2))
+  report(
+    `Docker's Get while a first backup runs: ms, ${latencies.length} calls`,
+    ['median', 'p99', 'worst', 'memory before, MiB', 'after, MiB'],
+    [[...figures, before, after]],
+  )
+}
+
+/** MiB of the daemon and its children. */
+async function memoryNow(bed: Bed): Promise<string> {
+  const peak = await peakOf(
+    () => [bed.holdfast.pid],
+    () => new Promise((resolve) => setTimeout(resolve, 200)),
+  )
+  return (peak / mib).toFixed(0)
+}
+
+async function measureS3(bed: Bed): Promise<void> {
+  const missing = rgwMissing()
+  if (missing !== undefined) return console.log(`\nNo figures for S3: ${missing}`)
+  const rgw = await startRgw()
+  try {
+    const [accessFile, secretFile] = ['access-key', 'secret-key'].map((name) => join(bed.sandbox.directory, name)) as [
+      string,
+      string,
+    ]
+    writeFileSync(accessFile, rgw.accessKey)
+    writeFileSync(secretFile, rgw.secretKey)
+    const secrets = [`AWS_ACCESS_KEY_ID=${rgw.accessKey}`, `AWS_SECRET_ACCESS_KEY=${rgw.secretKey}`]
+    await makeBucket(rgw.endpoint, rgw.accessKey, rgw.secretKey)
+    const options = ['--endpoint', rgw.endpoint, '--access-key-file', accessFile, '--secret-key-file', secretFile]
+    const where = `s3:${rgw.endpoint}/bench`
+    await measure(bed, {
+      name: 'S3 (RADOS Gateway)',
+      phases: ['first', 'unchanged', 'restore'],
+      ours: (it) => holdfastSide(it, (round) => `s3://bench/ours-${round}`, [...options, '--path-style']),
+      theirs: (it) => resticSide(it, (round) => `${where}/theirs-${round}`, secrets),
+    })
+  } finally {
+    await rgw.close()
+  }
+}
+
+async function makeBucket(endpoint: string, accessKeyId: string, secretAccessKey: string): Promise<void> {
+  const { CreateBucketCommand, S3Client } = await import('@aws-sdk/client-s3')
+  const client = new S3Client({
+    endpoint,
+    region: 'us-east-1',
+    forcePathStyle: true,
+    credentials: { accessKeyId, secretAccessKey },
+  })
+  await client.send(new CreateBucketCommand({ Bucket: 'bench' }))
+  client.destroy()
+}
+
+const sandbox = await openSandbox()
+try {
+  const daemon = await startHoldfast(sandbox, ['--log-level', 'warn', '--trash-keep', '0s'])
+  const passphraseFile = join(sandbox.directory, 'passphrase')
+  writeFileSync(passphraseFile, 'correct horse battery staple\n', { mode: 0o600 })
+  const socket = sandbox.reach('/run/holdfast/holdfast.sock')
+  const run = (...args: string[]) => exec(process.execPath, [main, '--socket', socket, ...args])
+  await run('volume', 'create', 'data')
+  const data = (await run('volume', 'mount', 'data')).trim()
+  mkdirSync(data, { recursive: true })
+  fill(data, usual)
+  await sync(data)
+  const bed: Bed = { sandbox, holdfast: daemon, data, passphraseFile }
+  await measure(bed, directoryPlace())
+  await measureGet(bed)
+  await measureS3(bed)
+} finally {
+  await sandbox.close()
+}
