@@ -34,6 +34,11 @@ const driver = '^src/driver\\.ts$'
 const system = '^src/system/'
 /** Services look at the system and mount; programs are run for drivers, or by system/ itself. */
 const systemWithoutPrograms = '^src/system/(?!exec)'
+/** The daemon's side of repository work, and where a repository is. */
+const engine = '^src/engine/(engine|place)\\.ts$'
+/** What a user's retention rules, and URLs of stores, mean; pure. */
+const retention = '^src/repository/retention\\.ts$'
+const storeUrls = '^src/objectstore/(store-url|objectstore)\\.ts$'
 const locks = '^src/locks\\.ts$'
 /** What both doors accept in a volume's options. */
 const createOptions = '^src/server/create-options\\.ts$'
@@ -41,7 +46,7 @@ const schemas = '^src/server/schemas(\\.ts|/)'
 
 /** Services know the contracts and the catalog, no door, and not how a driver works. */
 function services(name, path, reach) {
-  const rooms = ['^src/services/', '^src/repository/', '^src/objectstore/', '^src/catalog/']
+  const rooms = ['^src/services/', '^src/(engine|repository|objectstore)/', '^src/catalog/']
   const files = [driver, locks, '^src/config\\.ts$', '^drivers/index\\.ts$']
   return room(name, path, [...rooms, ...files, ...reach], [...http, ...aws])
 }
@@ -62,6 +67,21 @@ export default {
     ...room('catalog', '^src/catalog/', []),
     ...room('objectstore', '^src/objectstore/', []),
     ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$'], http),
+    ...room('engine', '^src/engine/', ['^src/repository/', '^src/objectstore/', system, driver], [...http, ...aws]),
+    {
+      name: 'the-daemon-loads-no-engine',
+      comment: "Repository work, and what it needs, is loaded by a job's process only; its types are known everywhere.",
+      severity: 'error',
+      from: {
+        path: '^(src|drivers|plugin)/',
+        pathNot: '^src/(repository|objectstore|engine)/(?!(engine|known-keys)\\.ts$)',
+      },
+      to: {
+        path: '^src/(repository|objectstore|engine)/',
+        pathNot: [engine, retention, storeUrls, '^src/engine/known-keys\\.ts$'],
+        dependencyTypesNot: ['type-only'],
+      },
+    },
     ...services('services', '^src/services/', [systemWithoutPrograms]),
     ...room('server', '^src/server/', ['^src/services/'], [...aws]),
     ...room('plugin', '^plugin/', ['^src/services/', schemas, createOptions], [...aws]),

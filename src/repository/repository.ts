@@ -26,11 +26,21 @@ export interface RepositoryOptions {
   readonly tools: Tools
   /** Undefined for a repository without encryption. */
   readonly passphrase?: string | undefined
+  /** What an earlier open found, to spare the work of finding it again; of no effect when it does not fit any more. */
+  readonly knownKey?: KnownKey | undefined
   /** How long a prune waits between condemning and deleting (FORMAT.md 8.1); default 24 h. All nodes must agree on it. */
   readonly graceMs?: number | undefined
   /** Threads for the heavy part of a job; default 2. */
   readonly hands?: number | undefined
   readonly signal?: AbortSignal | undefined
+}
+
+/** What a passphrase opened. Secret: for memory only, never for a log, a disk or a command line. */
+export interface KnownKey {
+  readonly repositoryId: string
+  /** The passphrase that it came by; once this is removed, the key counts as unknown. */
+  readonly passphraseId: string
+  readonly masterKey: Uint8Array
 }
 
 /** How a job is watched and cancelled. */
@@ -66,7 +76,7 @@ export async function initRepository(
  * @throws FAILED_PRECONDITION when there is none or a passphrase is missing or superfluous, PERMISSION_DENIED for a wrong one
  */
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
-  const { store, passphrase, signal } = options
+  const { store, passphrase } = options
   const config = parseConfig(await readConfig(options), store.url)
   if (config.encryption === 'none' && passphrase !== undefined) {
     throw new AppError(
@@ -77,9 +87,10 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
   if (config.encryption !== 'none' && passphrase === undefined) {
     throw new AppError('FAILED_PRECONDITION', `the repository ${store.url} is encrypted; give its passphrase`)
   }
-  const masterKey = passphrase === undefined ? null : await findKey(store, config, passphrase, signal)
+  const key = passphrase === undefined ? null : await findKey(options, config, passphrase)
+  const masterKey = key?.masterKey ?? null
   checkConfig(config, masterKey, store.url)
-  return new Repository(options, config, { repositoryId: config.id, masterKey })
+  return new Repository(options, config, { repositoryId: config.id, masterKey }, key)
 }
 
 async function readConfig({ store, signal }: RepositoryOptions): Promise<Uint8Array> {
@@ -94,16 +105,18 @@ async function readConfig({ store, signal }: RepositoryOptions): Promise<Uint8Ar
 }
 
 async function findKey(
-  store: ObjectStore,
+  { store, knownKey, signal }: RepositoryOptions,
   config: RepositoryConfig,
   passphrase: string,
-  signal: AbortSignal | undefined,
-): Promise<Buffer> {
+): Promise<KnownKey> {
+  if (knownKey?.repositoryId === config.id) {
+    if (await store.stat(objectName('keys', knownKey.passphraseId), { signal })) return knownKey
+  }
   for await (const { key } of store.list(folders.keys, { signal })) {
     const id = idOf('keys', key)
     if (!id) continue
     const masterKey = await unwrapMasterKey(config.id, id, await store.get(key, undefined, { signal }), passphrase)
-    if (masterKey) return masterKey
+    if (masterKey) return { repositoryId: config.id, passphraseId: id, masterKey }
   }
   throw new AppError('PERMISSION_DENIED', `the passphrase does not open the repository ${store.url}`)
 }
@@ -111,6 +124,8 @@ async function findKey(
 export class Repository {
   readonly config: RepositoryConfig
   readonly graceMs: number
+  /** What `openRepository` found by the passphrase; null without encryption and for a repository just made. */
+  readonly knownKey: KnownKey | null
   readonly #store: ObjectStore
   readonly #tools: Tools
   readonly #hands: number
@@ -118,8 +133,9 @@ export class Repository {
   readonly #seal: Seal
 
   /** Use `openRepository` or `initRepository`. */
-  constructor(options: RepositoryOptions, config: RepositoryConfig, secrets: SealSecrets) {
+  constructor(options: RepositoryOptions, config: RepositoryConfig, secrets: SealSecrets, key: KnownKey | null = null) {
     this.config = config
+    this.knownKey = key
     this.graceMs = options.graceMs ?? defaultGraceMs
     this.#store = options.store
     this.#tools = options.tools
@@ -261,6 +277,16 @@ export class Repository {
       if (ids.some((id) => key.startsWith(`${folders.damaged}${id}/`))) marks.push(key)
     }
     await this.#store.delete([...ids.map((id) => objectName('manifests', id)), ...marks], { signal })
+  }
+
+  /** Ids of the backups that a verify found to lack something, and that none has found whole since. */
+  async damagedBackups(signal?: AbortSignal): Promise<Set<string>> {
+    const ids = new Set<string>()
+    for await (const { key } of this.#store.list(folders.damaged, { signal })) {
+      const id = idOf('damaged', key)
+      if (id) ids.add(id.slice(0, 32))
+    }
+    return ids
   }
 
   /** Removes what no backup needs: what was found so one grace period ago, for good; what is found so now, at a later prune. */
