@@ -1,10 +1,11 @@
 /** What is wrong with the storage, and what it is, in words. Reads names, ids and lengths only; one damaged folder is one finding. */
 
 import { statfs } from 'node:fs/promises'
-import type { DriverDescription } from '../../src/driver.ts'
+import type { DriverContext, DriverDescription } from '../../src/driver.ts'
 import type { Bytes, Finding, Volume } from '../../src/model.ts'
 import { lstatOrNothing, readdirOrNothing } from '../../src/system/files.ts'
 import { formatSize } from '../../src/units.ts'
+import { checkLeftovers, checkSnapshots } from './check-snapshots.ts'
 import { ownerOf, trashFolder } from './layout.ts'
 import type { VfsState } from './options.ts'
 import { hasLoop, kindIn, limitOf } from './places.ts'
@@ -22,15 +23,20 @@ interface Stray {
   readonly id: string | undefined
 }
 
-/** As `Driver.check`. O(volumes). */
-export async function checkStorage(storage: Storage, known: readonly Volume[]): Promise<Finding[]> {
+/** As `Driver.check`. O(volumes + snapshots); lists the archive when there are snapshots in it. */
+export async function checkStorage(storage: Storage, ctx: DriverContext, known: readonly Volume[]): Promise<Finding[]> {
   const folders = new Map(known.map((volume) => [folderOf(storage, volume), volume]))
   const strays = await findStrays(storage, folders)
-  const findings = [...(await checkRoom(storage.layout.base)), ...(await checkImages(storage, [...folders.keys()]))]
+  const findings = [
+    ...(await checkRoom(storage.layout.base)),
+    ...(await checkImages(storage, [...folders.keys()])),
+    ...(await checkSnapshots(storage, ctx, folders)),
+    ...(await checkLeftovers(storage.layout)),
+  ]
   const returns = new Map<string, string>()
   for (const [folder, volume] of folders) {
     const missing = await missingPart(folder, volume)
-    if (missing === null) continue
+    if (missing === null || volume.state === null) continue // One that is being made need not be there yet.
     const found = strays.find(({ id }) => id === volume.id)
     if (found) returns.set(found.path, await wayBack(found.path, folder))
     findings.push(lostData(volume, missing, found?.path, returns.get(found?.path ?? '')))
@@ -39,7 +45,8 @@ export async function checkStorage(storage: Storage, known: readonly Volume[]): 
 }
 
 async function findStrays({ layout }: Storage, folders: ReadonlyMap<string, Volume>): Promise<Stray[]> {
-  const own = new Set(['volumes', 'trash', 'tmp', 'lost+found'].map((name) => `${layout.base}/${name}`))
+  const { base, volumes, trash, tmp, repository, pruneDue, views } = layout
+  const own = new Set([volumes, trash, tmp, repository, pruneDue, views, `${base}/lost+found`])
   const strays: Stray[] = []
   for (const parent of [layout.volumes, layout.trash, layout.base]) {
     for (const name of await readdirOrNothing(parent)) {
@@ -191,6 +198,6 @@ async function snapshotFact(storage: Storage): Promise<string> {
   const reflink = await storage.reflink()
   const image = reflink ? 'images by reflink while frozen (atomic)' : 'images by full copy while frozen (atomic)'
   if (storage.btrfs) return `btrfs subvolume (atomic); ${image}`
-  const tree = reflink ? 'reflink of every file' : 'full copy'
+  const tree = reflink ? 'reflink of every file' : 'archive, which keeps what has changed'
   return `${tree} (atomic only while writers are paused); ${image}`
 }

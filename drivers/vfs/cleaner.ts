@@ -6,8 +6,9 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, rename } from 'node:fs/promises'
 import { basename } from 'node:path'
-import type { Log } from '../../src/driver.ts'
+import type { DriverContext, Log, TreeArchive } from '../../src/driver.ts'
 import { readdirOrNothing } from '../../src/system/files.ts'
+import { forgetCopies } from './archived.ts'
 import { releaseMounts, removeFolder } from './drafts.ts'
 import type { Layout } from './layout.ts'
 
@@ -19,8 +20,12 @@ export interface Cleaner {
   stop(): Promise<void>
 }
 
-/** Thaws and unmounts what it finds in tmp before it resolves, and removes it behind. */
-export async function startCleaner(layout: Layout, log: Log): Promise<Cleaner> {
+/**
+ * Thaws and unmounts what it finds in tmp, and has its copies forgotten, before it resolves; removes it behind.
+ * @param archive of snapshots whose creation or removal was interrupted; when it cannot forget them, the next start tries again
+ */
+export async function startCleaner(layout: Layout, archive: TreeArchive, ctx: DriverContext): Promise<Cleaner> {
+  const { log } = ctx
   const closing = new AbortController()
   let work = Promise.resolve()
   const removeBehind = (folder: string) => {
@@ -28,6 +33,7 @@ export async function startCleaner(layout: Layout, log: Log): Promise<Cleaner> {
   }
   for (const name of await readdirOrNothing(layout.tmp)) {
     await releaseMounts(`${layout.tmp}/${name}`)
+    if (!(await forgetQuietly(archive, ctx, `${layout.tmp}/${name}`))) continue
     // A new draft of the same id must not meet the old one.
     const aside = asideIn(layout)
     await rename(`${layout.tmp}/${name}`, aside)
@@ -49,6 +55,18 @@ export async function startCleaner(layout: Layout, log: Log): Promise<Cleaner> {
 
 function asideIn(layout: Layout): string {
   return `${layout.tmp}/.leftover-${randomUUID()}`
+}
+
+/** @returns false when the copies are not forgotten: then what tells of them has to stay */
+async function forgetQuietly(archive: TreeArchive, ctx: DriverContext, folder: string): Promise<boolean> {
+  try {
+    await forgetCopies(archive, ctx, folder)
+    return true
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    ctx.log.warn({ path: folder, err: error }, 'cannot forget the copies of what was not finished')
+    return false
+  }
 }
 
 async function removeQuietly(folder: string, log: Log, signal: AbortSignal): Promise<void> {

@@ -1,37 +1,39 @@
 /** New content from a snapshot: clones, which are volumes of their own, and reverts, which swap a volume's content. */
 
 import { rename, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
-import type { DriverContext } from '../../src/driver.ts'
+import { basename, dirname } from 'node:path'
+import type { DriverContext, TreeArchive } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import type { Bytes, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
 import { copyTree } from '../../src/system/copy-tree.ts'
 import { exec } from '../../src/system/exec.ts'
-import { lstatOrNothing, readdirOrNothing, syncPath } from '../../src/system/files.ts'
+import { lstatOrNothing, syncPath } from '../../src/system/files.ts'
 import { formatSize } from '../../src/units.ts'
+import { archiveError } from './archived.ts'
 import type { Cleaner } from './cleaner.ts'
 import { buildFolder, discardDraft, draftOf, makeDraft } from './drafts.ts'
 import { applyAttributes, growImage, imageFileSystem, imageUsage, renewImageId } from './images.ts'
 import { dataOf, ensureFree, imageOf, ownerOf, snapshotFolder, volumeFolder } from './layout.ts'
-import { type Kind, parseOptions, stateOf, type VfsOptions, type VfsState } from './options.ts'
-import { inPlace, kindIn, makePlace, type Plan, planVolume, stateIn, syncPlace } from './places.ts'
+import { parseOptions, type SnapshotKind, stateOf, type VfsOptions, type VfsState } from './options.ts'
+import { inPlace, makePlace, type Plan, planVolume, snapshotKindIn, stateIn, syncPlace } from './places.ts'
 import { limitByGroup } from './quota.ts'
 import type { Storage } from './storage.ts'
-import { ensureNoneInside } from './subvolumes.ts'
-import { detached, plannedState } from './volumes.ts'
+import { clearForSwap, ensureOwn, type Swap, swapIn, swapOf } from './swap.ts'
+import { plannedState } from './volumes.ts'
 
 /** A finished copy that a clone or a revert begins with. */
 interface Source {
+  readonly id: string
   /** `VOLUME@SNAPSHOT`. */
   readonly name: string
   readonly folder: string
-  readonly kind: Kind
+  readonly kind: SnapshotKind
 }
 
 async function sourceOf(storage: Storage, volume: Volume, snapshot: Snapshot): Promise<Source> {
   const folder = await snapshotFolder(storage.layout, volume, snapshot)
-  const kind = await kindIn(folder)
-  if (kind) return { name: `${volume.name}@${snapshot.name}`, folder, kind }
+  const kind = await snapshotKindIn(folder)
+  if (kind) return { id: snapshot.id, name: `${volume.name}@${snapshot.name}`, folder, kind }
   throw new AppError('NOT_FOUND', `snapshot ${volume.name}@${snapshot.name} has lost its data in ${folder}`)
 }
 
@@ -90,6 +92,10 @@ async function copyInto(
   plan: Plan,
 ): Promise<void> {
   if (source.kind === 'image' && plan.kind === 'image') return copyImage(ctx, source, draft, plan.size)
+  if (source.kind === 'archive') {
+    await makePlace(storage, draft, plan, ctx.signal)
+    return inPlace(draft, plan.kind, (root) => restoreCopy(storage.archive, ctx, source, root))
+  }
   const from = await dataOf(source.folder)
   if (source.kind === 'subvolume' && plan.kind === 'subvolume') {
     await exec('btrfs', ['subvolume', 'snapshot', from, `${draft}/data`], { signal: ctx.signal })
@@ -100,6 +106,13 @@ async function copyInto(
   await inPlace(draft, plan.kind, (root) => copyTree(from, root, `snapshot ${source.name}`, ctx.signal))
 }
 
+async function restoreCopy(archive: TreeArchive, ctx: DriverContext, { id, name }: Source, root: string) {
+  await archive.restore(ctx, id, root).catch((error: unknown) => {
+    ctx.signal.throwIfAborted()
+    throw archiveError(error, `restore snapshot ${name} from the archive`)
+  })
+}
+
 async function copyImage(ctx: DriverContext, source: Source, draft: string, size: Bytes): Promise<void> {
   const [from, to] = [await imageOf(source.folder), `${draft}/image`]
   const args = ['--reflink=auto', '--sparse=auto', '--', from, to]
@@ -107,10 +120,7 @@ async function copyImage(ctx: DriverContext, source: Source, draft: string, size
   if (size > (await stat(to)).size) await growImage(to, size, `${draft}/live`, ctx.signal)
 }
 
-/**
- * As `RevertCapability.revert`. The new content is built aside, stands ready as `next~SNAPSHOT` and is swapped in by two
- * renames; a crash between them is finished by the same call. The volume keeps its size.
- */
+/** As `RevertCapability.revert`: the new content is built aside and swapped in. The volume keeps its size. */
 export async function revertVolume(
   storage: Storage,
   cleaner: Cleaner,
@@ -119,47 +129,19 @@ export async function revertVolume(
   snapshot: Snapshot,
 ): Promise<VfsState> {
   const state = stateOf(volume)
-  if (state.adopt !== null) {
-    throw new AppError(
-      'NOT_SUPPORTED',
-      `volume ${volume.name} is the adopted directory ${state.adopt}, which is not ours to replace; ` +
-        'create a volume from the snapshot and copy back what you need',
-    )
-  }
-  const folder = await volumeFolder(storage.layout, volume)
-  const part = state.kind === 'image' ? 'image' : 'data'
-  const [current, next, previous] = [`${folder}/${part}`, `${folder}/next~${snapshot.id}`, `${folder}/previous`]
-  const begun = (await lstatOrNothing(next)) && !(await lstatOrNothing(current))
+  ensureOwn(volume, state)
+  const swap = swapOf(volume, await volumeFolder(storage.layout, volume), snapshot.id)
+  const begun = (await lstatOrNothing(swap.next)) && !(await lstatOrNothing(swap.current))
   if (!begun) {
-    if (state.kind === 'subvolume' && (await lstatOrNothing(current))) {
-      await ensureNoneInside(current, volume, 'the revert would remove', ctx.signal)
-    }
-    await removeUnfinished(cleaner, folder)
-    await buildNext(storage, ctx, volume, snapshot, part, next)
+    await clearForSwap(cleaner, swap, 'the revert would remove', ctx.signal)
+    await buildNext(storage, ctx, swap, snapshot)
   }
-  await detached(volume, folder, async () => {
-    if (!begun && (await lstatOrNothing(current))) await rename(current, previous)
-    await rename(next, current)
-    await syncPath(folder)
-  })
-  if (await lstatOrNothing(previous)) await cleaner.take(previous)
+  await swapIn(cleaner, swap)
   return state
 }
 
-async function removeUnfinished(cleaner: Cleaner, folder: string): Promise<void> {
-  for (const name of await readdirOrNothing(folder)) {
-    if (name.startsWith('next~') || name === 'previous') await cleaner.take(`${folder}/${name}`)
-  }
-}
-
-async function buildNext(
-  storage: Storage,
-  ctx: DriverContext,
-  volume: Volume,
-  snapshot: Snapshot,
-  part: 'image' | 'data',
-  next: string,
-): Promise<void> {
+async function buildNext(storage: Storage, ctx: DriverContext, swap: Swap, snapshot: Snapshot): Promise<void> {
+  const { volume, current, next } = swap
   const source = await sourceOf(storage, volume, snapshot)
   const draft = draftOf(storage.layout, volume.id)
   await makeDraft(draft)
@@ -168,7 +150,7 @@ async function buildNext(
     await copyInto(storage, ctx, source, draft, plan)
     await syncPlace(draft, plan.kind, ctx.signal)
     ctx.signal.throwIfAborted()
-    await rename(`${draft}/${part}`, next)
+    await rename(`${draft}/${basename(current)}`, next)
     await syncPath(dirname(next))
   } finally {
     await discardDraft(draft)

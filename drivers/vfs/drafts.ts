@@ -5,6 +5,7 @@
 
 import { lstat, mkdir, rename, symlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import type { DriverContext } from '../../src/driver.ts'
 import { AppError, errno, fromErrno } from '../../src/errors.ts'
 import { run } from '../../src/system/exec.ts'
 import {
@@ -17,7 +18,9 @@ import {
 } from '../../src/system/files.ts'
 import { thaw } from '../../src/system/freeze.ts'
 import { isWithin, readMounts, unmount } from '../../src/system/mount.ts'
+import { forgetCopies } from './archived.ts'
 import { type Layout, subvolumeInode } from './layout.ts'
+import type { Storage } from './storage.ts'
 import { makeSubvolumesWritable } from './subvolumes.ts'
 
 /** The draft of a volume or a snapshot. */
@@ -80,12 +83,20 @@ export async function releaseMounts(draft: string): Promise<void> {
 }
 
 /** Moves a folder out of sight and removes it. After a crash in the middle it is gone from its place, or whole. */
-export async function removeByDraft(layout: Layout, id: string, folder: string, signal: AbortSignal): Promise<void> {
-  const draft = draftOf(layout, id)
-  await discardDraft(draft, signal)
+export async function removeByDraft(storage: Storage, ctx: DriverContext, id: string, folder: string): Promise<void> {
+  const draft = draftOf(storage.layout, id)
+  await removeDraft(storage, ctx, id)
   await rename(folder, draft)
   await syncPath(dirname(folder))
-  await removeFolder(draft, signal)
+  await forgetCopies(storage.archive, ctx, draft)
+  await removeFolder(draft, ctx.signal)
+}
+
+/** Finishes what `removeByDraft` had begun, and throws away what else may stand there; gone is success. */
+export async function removeDraft(storage: Storage, ctx: DriverContext, id: string): Promise<void> {
+  const draft = draftOf(storage.layout, id)
+  await forgetCopies(storage.archive, ctx, draft)
+  await discardDraft(draft, ctx.signal)
 }
 
 /** Removes a folder with all that is in it: volume, snapshots, leftovers. An empty volume costs no program. */

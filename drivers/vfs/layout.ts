@@ -4,11 +4,16 @@
  *     volumes/NAME/id             a symlink whose text is the volume's id: made in one step, so it is never half-written
  *     volumes/NAME/data           the volume: a directory or a btrfs subvolume; absent when a directory was adopted
  *     volumes/NAME/image          the volume, when it is an image
- *     volumes/NAME/snapshots/S/   likewise, a snapshot: `id` and `data` or `image`
+ *     volumes/NAME/snapshots/S/   likewise, a snapshot: `id` and `data` or `image`; or `archived`, an empty file: then its
+ *                                 content is in the archive, under its id
+ *     volumes/NAME/replaced       a symlink whose text is the id of the volume that has last replaced the content
  *     trash/NAME~ID/              a discarded volume
  *     tmp/ID/                     a draft: whatever is being made or removed; nothing in it is anybody's
+ *     repository/                 the archive: snapshots of directories whose files cannot share their data with a copy
+ *     prune-due                   there when the archive may hold what no snapshot needs
+ *     views/ID/data               the content of an archived snapshot while it is mounted
  *
- * `path` itself, volumes, trash and tmp are made for root alone: a set-uid file that a container has put into its volume must not
+ * `path` itself and the directories in it are made for root alone: a set-uid file that a container has put into its volume must not
  * be run by whoever has an account on the host. Docker mounts as root and needs no more; where it remaps user namespaces, root in
  * a container is none on the host, and the administrator has to `chmod 0711` path and volumes, which stay so.
  *
@@ -28,11 +33,18 @@ export interface Layout {
   readonly volumes: string
   readonly trash: string
   readonly tmp: string
+  readonly repository: string
+  readonly pruneDue: string
+  readonly views: string
 }
 
 /** The layout below `base`, which is absolute and without symlinks. */
 export function layoutOf(base: string): Layout {
-  return { base, volumes: `${base}/volumes`, trash: `${base}/trash`, tmp: `${base}/tmp` }
+  const [volumes, trash, tmp] = [`${base}/volumes`, `${base}/trash`, `${base}/tmp`]
+  return {
+    ...{ base, volumes, trash, tmp },
+    ...{ repository: `${base}/repository`, pruneDue: `${base}/prune-due`, views: `${base}/views` },
+  }
 }
 
 /** Where a discarded volume lies. */

@@ -89,8 +89,11 @@ export function parseOptions(spec: VolumeSpec): VfsOptions {
   return options
 }
 
-/** How a volume or a snapshot is kept. */
+/** How a volume is kept. */
 export type Kind = 'directory' | 'subvolume' | 'image'
+
+/** How a snapshot is kept: as a volume is, or in the archive. */
+export type SnapshotKind = Kind | 'archive'
 
 /** What enforces a size. */
 export type Limit = 'project' | 'qgroup' | 'image'

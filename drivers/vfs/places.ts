@@ -5,9 +5,10 @@ import { AppError } from '../../src/errors.ts'
 import type { Bytes, VolumeSpec } from '../../src/model.ts'
 import { exec } from '../../src/system/exec.ts'
 import { lstatOrNothing, syncFileSystem, syncPath } from '../../src/system/files.ts'
+import { isArchived } from './archived.ts'
 import { ensureImageSize, makeImage, withImage } from './images.ts'
 import { subvolumeInode } from './layout.ts'
-import type { ImageFileSystem, Kind, Limit, VfsOptions, VfsState } from './options.ts'
+import type { ImageFileSystem, Kind, Limit, SnapshotKind, VfsOptions, VfsState } from './options.ts'
 import { groupUsage, hasProject, limitByGroup, limitByProject } from './quota.ts'
 import type { Storage } from './storage.ts'
 
@@ -97,6 +98,11 @@ export async function kindIn(folder: string): Promise<Kind | undefined> {
   const data = await lstatOrNothing(`${folder}/data`)
   if (!data?.isDirectory()) return undefined
   return data.ino === subvolumeInode && (await isBtrfs(folder)) ? 'subvolume' : 'directory'
+}
+
+/** How a finished snapshot in a folder is kept, as its content says. */
+export async function snapshotKindIn(folder: string): Promise<SnapshotKind | undefined> {
+  return (await isArchived(folder)) ? 'archive' : kindIn(folder)
 }
 
 async function isBtrfs(path: string): Promise<boolean> {

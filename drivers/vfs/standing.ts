@@ -1,12 +1,12 @@
 /** What stands complete on the storage, told from its content alone: for recovery, which has no record of it yet. */
 
-import type { SnapshotTaken } from '../../src/driver.ts'
+import type { DriverContext, SnapshotTaken } from '../../src/driver.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
 import { lstatOrNothing } from '../../src/system/files.ts'
 import { type Adoptions, adoptable } from './adoptions.ts'
 import { findSnapshot, ownerOf } from './layout.ts'
 import type { VfsState } from './options.ts'
-import { kindIn, stateIn } from './places.ts'
+import { stateIn } from './places.ts'
 import { takenIn } from './snapshots.ts'
 import type { Storage } from './storage.ts'
 
@@ -26,13 +26,13 @@ export async function findStandingVolume(
   return { kind: 'directory', limit: null, adopt: directory, trashed: false }
 }
 
-/** As `SnapshotCapability.find`. A tree may have been copied while it was written to: it is not said to be atomic. */
+/** As `SnapshotCapability.find`. */
 export async function findStandingSnapshot(
   storage: Storage,
+  ctx: DriverContext,
   volume: Volume,
   snapshot: Snapshot,
 ): Promise<SnapshotTaken | null> {
   const folder = await findSnapshot(storage.layout, volume, snapshot)
-  const kind = folder && (await kindIn(folder))
-  return folder && kind ? takenIn(storage, folder, kind, kind !== 'directory') : null
+  return folder ? takenIn(storage, ctx, folder, snapshot) : null
 }

@@ -5,6 +5,7 @@
 
 import { constants } from 'node:fs'
 import { copyFile, rm, writeFile } from 'node:fs/promises'
+import type { TreeArchive } from '../../src/driver.ts'
 import { run } from '../../src/system/exec.ts'
 import { fileSystemOf, type MountEntry } from '../../src/system/mount.ts'
 import type { Layout } from './layout.ts'
@@ -20,23 +21,30 @@ export interface Storage {
   readonly btrfs: boolean
   /** ext4 or XFS, mounted with prjquota. */
   readonly projectQuota: boolean
+  /** Where snapshots are kept that cannot share their data with the volume. */
+  readonly archive: TreeArchive
   /** Two files can share their data. */
   reflink(): Promise<boolean>
+  /** Files in `directory` (absolute, without symlinks) can share their data with copies in this storage. */
+  sharesWith(directory: string): Promise<boolean>
   /** btrfs with quotas switched on; they never are by us, for that changes the whole file system. */
   groupQuota(): Promise<boolean>
 }
 
 /** Looks at the storage; what needs a trial is tried later. */
-export function openStorage(layout: Layout, imageFileSystem: ImageFileSystem): Storage {
+export function openStorage(layout: Layout, imageFileSystem: ImageFileSystem, archive: TreeArchive): Storage {
   const mount = fileSystemOf(layout.base)
   const btrfs = mount.fsType === 'btrfs'
+  const reflink = once(() => tryReflink(layout))
   return {
     layout,
     imageFileSystem,
+    archive,
     mount,
     btrfs,
     projectQuota: ['ext4', 'xfs'].includes(mount.fsType) && mount.superOptions.includes('prjquota'),
-    reflink: once(() => tryReflink(layout)),
+    reflink,
+    sharesWith: async (directory) => fileSystemOf(directory).device === mount.device && reflink(),
     groupQuota: once(async () => btrfs && (await run('btrfs', ['qgroup', 'show', layout.base])).exitCode === 0),
   }
 }

@@ -16,10 +16,20 @@ import { type Cleaner, startCleaner } from './cleaner.ts'
 import { createClone, revertVolume } from './copies.ts'
 import { layoutOf } from './layout.ts'
 import { type ImageFileSystem, parseFileSystem, volumeOptions } from './options.ts'
-import { createSnapshot, deleteSnapshot, mountSnapshot, unmountSnapshot } from './snapshots.ts'
+import { type PrunedArchive, startPruned } from './pruned.ts'
+import { replaceVolume } from './replace.ts'
+import {
+  createSnapshot,
+  deleteSnapshot,
+  isSnapshotCheap,
+  mountSnapshot,
+  openSnapshot,
+  unmountSnapshot,
+} from './snapshots.ts'
 import { findStandingSnapshot, findStandingVolume } from './standing.ts'
 import { openStorage, type Storage } from './storage.ts'
 import { discardVolume, restoreVolume } from './trash.ts'
+import { dropUnusedViews } from './views.ts'
 import {
   createVolume,
   deleteVolume,
@@ -41,7 +51,7 @@ export const vfs: DriverModule = {
   name: 'vfs',
   summary: 'directories, btrfs subvolumes and thin images in a local file system',
   settings,
-  create: (given, environment) => createDriver(parseSettings(given, environment)),
+  create: (given, environment) => createDriver(parseSettings(given, environment), environment),
 }
 
 interface Settings {
@@ -60,10 +70,16 @@ interface Opened {
   readonly storage: Storage
   readonly adoptions: Adoptions
   readonly lock: FileLock
+  readonly archive: PrunedArchive
   readonly cleaner: Cleaner
 }
 
-async function open(given: Settings, ctx: DriverContext, known: readonly Volume[]): Promise<Opened> {
+async function open(
+  given: Settings,
+  environment: DriverEnvironment,
+  ctx: DriverContext,
+  known: readonly Volume[],
+): Promise<Opened> {
   if (known.length > 0) await ensureMounted(given.path)
   const layout = layoutOf(await makeBase(given.path))
   const lock = await lockPath(layout.base, "the vfs driver's storage")
@@ -71,8 +87,11 @@ async function open(given: Settings, ctx: DriverContext, known: readonly Volume[
     await ensureDirectory(layout.volumes, 0o700)
     await ensureDirectory(layout.trash, 0o700)
     await ensureDirectory(layout.tmp, 0o700)
-    const cleaner = await startCleaner(layout, ctx.log)
-    return { storage: openStorage(layout, given.fs), adoptions: adoptionsOf(known), lock, cleaner }
+    await ensureDirectory(layout.views, 0o700)
+    const archive = await startPruned(environment.archive(layout.repository), layout.pruneDue, ctx.log)
+    const cleaner = await startCleaner(layout, archive, ctx)
+    await dropUnusedViews(layout, cleaner)
+    return { storage: openStorage(layout, given.fs, archive), adoptions: adoptionsOf(known), lock, archive, cleaner }
   } catch (error) {
     lock.release()
     throw fromErrno(error, `open the vfs driver's storage ${layout.base}`)
@@ -98,7 +117,7 @@ async function makeBase(path: string): Promise<string> {
   }
 }
 
-function createDriver(given: Settings): Driver {
+function createDriver(given: Settings, environment: DriverEnvironment): Driver {
   let opened: Opened | undefined
   const now = (): Opened => {
     if (opened) return opened
@@ -111,16 +130,17 @@ function createDriver(given: Settings): Driver {
     scope: 'local',
     volumeOptions,
     start: async (ctx, known) => {
-      opened ??= await open(given, ctx, known)
+      opened ??= await open(given, environment, ctx, known)
     },
     stop: async () => {
       const last = opened
       opened = undefined
       await last?.cleaner.stop()
+      await last?.archive.stop()
       last?.lock.release()
     },
     describe: () => describeStorage(storage()),
-    check: (_ctx, known) => checkStorage(storage(), known),
+    check: (ctx, known) => checkStorage(storage(), ctx, known),
     createVolume: (ctx, spec) => createVolume(storage(), now().adoptions, ctx, spec),
     findVolume: (_ctx, volume) => findStandingVolume(storage(), now().adoptions, volume),
     deleteVolume: (ctx, volume) => deleteVolume(storage(), now().adoptions, ctx, volume),
@@ -135,14 +155,19 @@ function createDriver(given: Settings): Driver {
     },
     snapshots: {
       create: (ctx, volume, snapshot) => createSnapshot(storage(), ctx, volume, snapshot),
-      find: (_ctx, volume, snapshot) => findStandingSnapshot(storage(), volume, snapshot),
+      find: (ctx, volume, snapshot) => findStandingSnapshot(storage(), ctx, volume, snapshot),
       delete: (ctx, volume, snapshot) => deleteSnapshot(storage(), ctx, volume, snapshot),
       mountpoint: (_volume, _snapshot, target) => target,
       mount: (ctx, volume, snapshot, target) => mountSnapshot(storage(), ctx, volume, snapshot, target),
-      unmount: (ctx, volume, snapshot, target) => unmountSnapshot(layout(), ctx, volume, snapshot, target),
+      unmount: (ctx, volume, snapshot, target) =>
+        unmountSnapshot(layout(), now().cleaner, ctx, volume, snapshot, target),
+      isCheap: (_ctx, volume) => isSnapshotCheap(storage(), volume),
+      // Changed blocks are not known here, so the base is of no use.
+      open: (ctx, volume, snapshot, target, _base) => openSnapshot(storage(), ctx, volume, snapshot, target),
     },
     clone: { create: (ctx, spec, source, snapshot) => createClone(storage(), ctx, spec, source, snapshot) },
     revert: { revert: (ctx, volume, snapshot) => revertVolume(storage(), now().cleaner, ctx, volume, snapshot) },
+    replace: { replace: (ctx, volume, from) => replaceVolume(storage(), now().cleaner, ctx, volume, from) },
     resize: { resize: (ctx, volume, size) => resizeVolume(storage(), ctx, volume, size) },
     trim: { trim: (ctx, volume) => trimVolume(layout(), ctx, volume) },
   }

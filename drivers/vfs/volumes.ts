@@ -10,7 +10,7 @@ import { lstatOrNothing } from '../../src/system/files.ts'
 import { isAttached, mountOf } from '../../src/system/loop.ts'
 import { formatSize } from '../../src/units.ts'
 import { type Adoptions, adoptable } from './adoptions.ts'
-import { buildFolder, discardDraft, draftOf, removeByDraft } from './drafts.ts'
+import { buildFolder, draftOf, removeByDraft, removeDraft } from './drafts.ts'
 import {
   alone,
   applyAttributes,
@@ -86,15 +86,14 @@ export async function deleteVolume(
   ctx: DriverContext,
   volume: Volume,
 ): Promise<void> {
-  const { layout } = storage
-  await discardDraft(draftOf(layout, volume.id), ctx.signal)
-  const folder = await findVolume(layout, volume)
-  if (folder) await releasingLimit(storage, volume, folder, () => removeUnused(layout, ctx, volume, folder))
+  await removeDraft(storage, ctx, volume.id)
+  const folder = await findVolume(storage.layout, volume)
+  if (folder) await releasingLimit(storage, volume, folder, () => removeUnused(storage, ctx, volume, folder))
   adoptions.release(volume.id)
 }
 
-async function removeUnused(layout: Layout, ctx: DriverContext, volume: Volume, folder: string): Promise<void> {
-  await detached(volume, folder, () => removeByDraft(layout, volume.id, folder, ctx.signal))
+async function removeUnused(storage: Storage, ctx: DriverContext, volume: Volume, folder: string): Promise<void> {
+  await detached(volume, folder, () => removeByDraft(storage, ctx, volume.id, folder))
 }
 
 async function releasingLimit(storage: Storage, volume: Volume, folder: string, remove: () => Promise<void>) {
@@ -238,6 +237,6 @@ export async function trimVolume(layout: Layout, ctx: DriverContext, volume: Vol
 }
 
 /** A directory in tmp, this call's own, to mount the volume's image at for a moment. */
-function scratchOf(layout: Layout, volume: Volume): string {
+export function scratchOf(layout: Layout, volume: Volume): string {
   return `${draftOf(layout, volume.id)}.live-${randomUUID()}`
 }

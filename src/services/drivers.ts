@@ -6,7 +6,7 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { Config } from '../config.ts'
-import type { Driver, DriverContext, DriverModule } from '../driver.ts'
+import type { Driver, DriverContext, DriverEnvironment, DriverModule } from '../driver.ts'
 import { AppError, toAppError } from '../errors.ts'
 import type { Volume } from '../model.ts'
 import { suggestion } from '../units.ts'
@@ -42,8 +42,17 @@ export class Drivers {
     this.#waits = waits
   }
 
-  /** Loads the modules that the settings name. @throws INVALID_ARGUMENT for an unknown driver or a setting of one */
-  static async load(config: Config, modules: DriverModules, waits = usualWaits): Promise<Drivers> {
+  /**
+   * Loads the modules that the settings name.
+   * @param archive makes the archives that drivers ask for
+   * @throws INVALID_ARGUMENT for an unknown driver or a setting of one
+   */
+  static async load(
+    config: Config,
+    modules: DriverModules,
+    archive: DriverEnvironment['archive'],
+    waits = usualWaits,
+  ): Promise<Drivers> {
     for (const name of Object.keys(config.driverOpts)) {
       if (!config.drivers.includes(name)) {
         throw new AppError(
@@ -57,7 +66,7 @@ export class Drivers {
       const load = modules[name]
       if (!load)
         throw new AppError('INVALID_ARGUMENT', `unknown driver '${name}'${suggestion(name, Object.keys(modules))}`)
-      const driver = makeDriver(await load(), config)
+      const driver = makeDriver(await load(), config, archive)
       entries.set(name, { driver, state: 'starting', error: undefined, ready: Promise.withResolvers() })
     }
     return new Drivers(entries, waits)
@@ -139,7 +148,7 @@ export class Drivers {
   }
 }
 
-function makeDriver(module: DriverModule, config: Config): Driver {
+function makeDriver(module: DriverModule, config: Config, archive: DriverEnvironment['archive']): Driver {
   const opts = config.driverOpts[module.name] ?? {}
   for (const key of Object.keys(opts)) {
     if (Object.hasOwn(module.settings, key)) continue
@@ -148,7 +157,7 @@ function makeDriver(module: DriverModule, config: Config): Driver {
       `driver ${module.name} has no setting '${key}'${suggestion(key, Object.keys(module.settings))}`,
     )
   }
-  return module.create(opts, { root: config.root })
+  return module.create(opts, { root: config.root, archive })
 }
 
 /** Volumes whose record can be read; a damaged one is left as it is. */

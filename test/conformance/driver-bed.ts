@@ -37,7 +37,12 @@ export function targetIn(bed: DriverBed): string {
   return join(bed.directory, 'mounts', randomUUID())
 }
 
-const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
+export const silent: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+}
 
 export function context(signal: AbortSignal = new AbortController().signal): DriverContext {
   return { signal, log: silent, progress: () => undefined }

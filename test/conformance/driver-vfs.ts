@@ -4,18 +4,25 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { vfs } from '../../drivers/vfs/vfs.ts'
-import { type DriverBed, makeFileSystem, makeScratch, removeScratch, sh } from './driver-bed.ts'
+import { createEngine } from '../../src/engine/engine.ts'
+import { Archive } from '../../src/services/archive.ts'
+import { type DriverBed, makeFileSystem, makeScratch, removeScratch, sh, silent } from './driver-bed.ts'
 
 const disk = 3 * 2 ** 30
 
 /** The vfs driver below `directory`, in a scratch directory that is removed with the bed. */
 function vfsBed(scratch: string, directory: string, settings: Readonly<Record<string, string>> = {}): DriverBed {
   const path = join(directory, 'vfs')
+  const engine = createEngine({ log: silent })
+  const environment = { root: directory, archive: (at: string) => new Archive(engine, at) }
   return {
     directory,
-    driver: () => vfs.create({ path, ...settings }, { root: directory }),
+    driver: () => vfs.create({ path, ...settings }, environment),
     leftovers: async () => (existsSync(join(path, 'tmp')) ? readdir(join(path, 'tmp')) : []),
-    dispose: () => removeScratch(scratch),
+    dispose: async () => {
+      await engine.stop()
+      await removeScratch(scratch)
+    },
   }
 }
 

@@ -3,6 +3,7 @@ import { driverModules } from '../../../drivers/index.ts'
 import { parseOptions, stateOf } from '../../../drivers/vfs/options.ts'
 import type { DriverContext } from '../../../src/driver.ts'
 import type { Volume } from '../../../src/model.ts'
+import { noArchive } from '../../support/no-archive.ts'
 
 const spec = (options: Record<string, string>, size: number | null = null) => ({ id: 'id', name: 'v', size, options })
 
@@ -33,7 +34,7 @@ test('a record of another shape is corrupt, and says that the data is untouched'
 
 test('settings are checked when the driver is made, without I/O', async () => {
   const { vfs } = await import('../../../drivers/vfs/vfs.ts')
-  const environment = { root: '/nowhere' }
+  const environment = { root: '/nowhere', archive: noArchive }
   expect(() => vfs.create({ path: 'relative' }, environment)).toThrow(/not absolute/)
   expect(() => vfs.create({ fs: 'zfs' }, environment)).toThrow(/ext4, xfs/)
   expect(vfs.create({}, environment).name).toBe('vfs')
@@ -50,7 +51,7 @@ test('every listed driver loads under its own name and documents its keys', asyn
 
 test('a driver that is not started says where a volume is, and that the rest has to wait', async () => {
   const { vfs } = await import('../../../drivers/vfs/vfs.ts')
-  const driver = vfs.create({}, { root: '/nowhere' })
+  const driver = vfs.create({}, { root: '/nowhere', archive: noArchive })
   const state = { kind: 'directory', limit: null, adopt: null, trashed: false }
   const volume = { name: 'v', state } as unknown as Volume
   expect(driver.mountpoint(volume, '/target')).toBe('/nowhere/vfs/volumes/v/data')

@@ -7,11 +7,12 @@ import { AppError } from '../../../src/errors.ts'
 import { Drivers, usualWaits } from '../../../src/services/drivers.ts'
 import { openCore, type TestCore, testConfig } from '../../support/core.ts'
 import { fakeDriver, type Gate } from '../../support/fake-driver.ts'
+import { noArchive } from '../../support/no-archive.ts'
 import { anOperation } from '../../support/nouns.ts'
 
 test('settings of drivers are checked, with the nearest name', async () => {
   const modules = { fake: async () => fakeDriver().module }
-  const load = (changes: object) => Drivers.load({ ...testConfig('/nowhere'), ...changes }, modules)
+  const load = (changes: object) => Drivers.load({ ...testConfig('/nowhere'), ...changes }, modules, noArchive)
   await expect(load({ drivers: ['fak'] })).rejects.toThrow("unknown driver 'fak'; did you mean 'fake'?")
   await expect(load({ driverOpts: { nfs: { a: 'b' } } })).rejects.toThrow(
     "'nfs', which is not started; add --driver nfs",
