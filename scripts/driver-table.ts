@@ -5,7 +5,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { driverModules } from '../drivers/index.ts'
-import type { DriverModule, OptionHelp } from '../src/driver.ts'
+import type { DriverModule, OptionHelp, TreeArchive } from '../src/driver.ts'
 import { capabilitiesOf, capabilityNames } from '../src/services/node.ts'
 
 const readme = new URL('../README.md', import.meta.url)
@@ -23,8 +23,15 @@ function optionRows(prefix: string, options: Readonly<Record<string, OptionHelp>
   })
 }
 
+/** Drivers are only asked here what they are. */
+async function unused(): Promise<never> {
+  throw new Error('no driver keeps anything while its table is written')
+}
+
+const noArchive: TreeArchive = { save: unused, find: unused, restore: unused, delete: unused, prune: unused }
+
 function describe(module: DriverModule): { row: string[]; options: string } {
-  const driver = module.create({}, { root: '/var/lib/holdfast' })
+  const driver = module.create({}, { root: '/var/lib/holdfast', archive: () => noArchive })
   const supported = capabilitiesOf(driver)
   const row = [
     `\`${module.name}\``,

@@ -54,6 +54,31 @@ export class Client {
     throw refusal(parsed, answer.status)
   }
 
+  /**
+   * The lines of an answer that is sent while it is being made, in the groups in which they come.
+   * @throws as `request`; when the answer breaks off the lines just end
+   */
+  async *lines(method: Method, path: string, { body = {}, signal }: RequestOptions = {}): AsyncGenerator<string[]> {
+    const headers = { 'content-type': 'application/json' }
+    const chunks = exchangeText(this.socket, { method, path, headers, body: JSON.stringify(body) }, signal)
+    let [status, text] = [0, '']
+    try {
+      for await (const chunk of chunks) {
+        text += chunk
+        const end = status === 0 ? text.indexOf('\r\n\r\n') : -1
+        if (end >= 0) [status, text] = [statusOf(text), text.slice(end + 4)]
+        if (status < 200 || status >= 300) continue
+        const lines = text.split('\n')
+        text = lines.pop() as string
+        yield lines
+      }
+      if (status === 0) throw cut()
+    } catch (error) {
+      throw this.#unreachable(error)
+    }
+    if (status >= 300) throw refusal(parseBody(text), status)
+  }
+
   #unreachable(error: unknown): Error {
     const reason = errno(error)
     if (error instanceof Error && /^(Abort|Timeout)Error$/.test(error.name)) return error
@@ -86,7 +111,8 @@ function parseBody(text: string): unknown {
   }
 }
 
-function refusal(body: unknown, status: number): AppError {
+/** The error that an error's body describes. */
+export function refusal(body: unknown, status: number): AppError {
   const error = (body as { error?: { code?: string; message?: string; details?: object } } | undefined)?.error
   const code =
     error?.code !== undefined && Object.hasOwn(errorTable, error.code) ? (error.code as ErrorCode) : 'INTERNAL'
@@ -125,6 +151,14 @@ async function exchange(socketPath: string, request: Request, signal?: AbortSign
   }
 }
 
+/** Sends the request and gives the answer, head and all, as it comes. @throws the system's error; the signal's reason */
+async function* exchangeText(socketPath: string, request: Request, signal?: AbortSignal): AsyncGenerator<string> {
+  const socket = process.getBuiltinModule('node:net').connect({ path: socketPath, ...(signal && { signal }) })
+  socket.setEncoding('utf8')
+  socket.write(render(request))
+  yield* socket as AsyncIterable<string>
+}
+
 function render({ method, path, headers, body = '' }: Request): string {
   const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(body)) })
   return `${method} ${path} HTTP/1.0\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body}`
@@ -143,11 +177,16 @@ function readAll(socket: Socket): Promise<Buffer> {
 function parseAnswer(answer: Buffer): Answer {
   const end = answer.indexOf('\r\n\r\n')
   const head = answer.toString('latin1', 0, Math.max(0, end))
-  const status = /^HTTP\/1\.\d (\d{3})/.exec(head)?.[1]
+  const status = statusOf(head)
   const body = answer.subarray(end + 4)
   const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
-  if (status === undefined || (length !== undefined && Number(length) !== body.length)) throw cut()
-  return { status: Number(status), body: body.toString() }
+  if (status === 0 || (length !== undefined && Number(length) !== body.length)) throw cut()
+  return { status, body: body.toString() }
+}
+
+/** 0 for what is no answer. */
+function statusOf(head: string): number {
+  return Number(/^HTTP\/1\.\d (\d{3})/.exec(head)?.[1] ?? 0)
 }
 
 function cut(): Error {

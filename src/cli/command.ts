@@ -10,7 +10,20 @@ import type { Client, Method } from './client.ts'
 import type { Output } from './output.ts'
 
 /** What kind of name stands in a place, so that the shell can complete it. */
-export type Completion = 'volume' | 'snapshot' | 'trash' | 'operation' | 'driver' | 'shell' | 'filter' | 'create-option'
+export type Completion =
+  | 'volume'
+  | 'snapshot'
+  | 'volume-or-snapshot'
+  | 'trash'
+  | 'target'
+  | 'backup'
+  | 'target-or-backup'
+  | 'schedule'
+  | 'operation'
+  | 'driver'
+  | 'shell'
+  | 'filter'
+  | 'create-option'
 
 /** One argument, by its place. */
 export interface ArgumentSpec {
@@ -28,6 +41,8 @@ export interface OptionSpec {
   readonly short?: string
   /** May be repeated; the value is then a list. */
   readonly multiple?: true
+  /** The command does not run without it. */
+  readonly required?: true
   /** What the value is, in capitals. */
   readonly placeholder?: string
   readonly help: string
@@ -69,9 +84,15 @@ export interface Door {
   work<T>(method: Method, path: string, body?: object): Promise<T>
 }
 
+type RequiredNames<O extends OptionSpecs> = {
+  [K in keyof O]: O[K] extends { required: true } ? K : never
+}[keyof O]
+
 interface Call<A extends readonly ArgumentSpec[], O extends OptionSpecs> extends Door {
   readonly args: { readonly [I in keyof A]: ArgumentValue<A[I]> }
-  readonly options: { readonly [K in keyof O]?: OptionValue<O[K]> }
+  readonly options: { readonly [K in Exclude<keyof O, RequiredNames<O>>]?: OptionValue<O[K]> } & {
+    readonly [K in RequiredNames<O>]: OptionValue<O[K]>
+  }
 }
 
 /** The words of a command line, sorted by what the command takes. */
@@ -94,9 +115,14 @@ export interface Command extends Described<readonly ArgumentSpec[], OptionSpecs>
   run(call: Parsed & Door): Promise<number>
 }
 
-/** Verbs of a noun by their names. */
+/** Verbs of a noun by their names; one of them may have verbs of its own. */
 export interface Noun {
-  readonly verbs: Readonly<Record<string, Command>>
+  readonly verbs: Readonly<Record<string, Command | NestedNoun>>
+}
+
+/** A noun that stands behind another one. */
+export interface NestedNoun extends Noun {
+  readonly summary: string
 }
 
 /** Makes a command whose `run` has the types of its arguments and options; the parser sees to it that they are so. */
@@ -140,7 +166,14 @@ export function parse(path: string, { args, options }: Command, argv: readonly s
     if (token.kind === 'positional') words.push(token.value)
     if (token.kind === 'option') takeOption(path, specs, token, values)
   }
-  return { args: values['help'] ? [] : takeArguments(path, args, words), options: values }
+  if (values['help']) return { args: [], options: values }
+  const taken = takeArguments(path, args, words)
+  for (const [name, { required, placeholder }] of Object.entries(specs)) {
+    if (required && values[name] === undefined) {
+      throw usage(`${path}: option --${name} is missing: --${name}=${placeholder}; 'holdfast help ${path}' tells more`)
+    }
+  }
+  return { args: taken, options: values }
 }
 
 function takeOption(
@@ -150,13 +183,7 @@ function takeOption(
   values: Record<string, boolean | string | string[]>,
 ): void {
   const spec: OptionSpec | undefined = Object.hasOwn(specs, name) ? specs[name] : undefined
-  if (!spec)
-    throw usage(
-      `${path}: unknown option '${rawName}'${suggestion(
-        rawName,
-        Object.keys(specs).map((key) => `--${key}`),
-      )}`,
-    )
+  if (!spec) throw unknownOption(path, specs, name, rawName)
   if (spec.type === 'boolean') {
     if (value !== undefined) throw usage(`${path}: option ${rawName} takes no value`)
     values[name] = true
@@ -170,6 +197,17 @@ function takeOption(
   else if (before !== undefined && before !== value) {
     throw usage(`${path}: option ${rawName} is given twice, as '${before}' and as '${value}'; give it once`)
   } else values[name] = value
+}
+
+function unknownOption(path: string, specs: OptionSpecs, name: string, rawName: string): AppError {
+  // What was meant for such an option is not repeated anywhere.
+  if (Object.hasOwn(specs, `${name}-file`)) {
+    return usage(
+      `${path}: ${rawName} would show a secret to every user of this machine; write it into a file for ${rawName}-file=FILE`,
+    )
+  }
+  const known = Object.keys(specs).map((key) => `--${key}`)
+  return usage(`${path}: unknown option '${rawName}'${suggestion(rawName, known)}`)
 }
 
 function takeArguments(path: string, specs: readonly ArgumentSpec[], words: readonly string[]): Parsed['args'] {

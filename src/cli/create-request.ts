@@ -11,15 +11,16 @@ interface CreateOptions {
   readonly opt?: readonly string[]
   readonly label?: readonly string[]
   readonly 'from-snapshot'?: string
+  readonly 'from-backup'?: string
 }
 
-/** @throws INVALID_ARGUMENT for an option given twice with other values, NOT_SUPPORTED for what this version has not */
+/** @throws INVALID_ARGUMENT for an option given twice with other values */
 export function createRequest(
   name: string,
   { option = [], opt = [], label, ...flags }: CreateOptions,
 ): CreateVolumeRequest {
   const opts = new Map<string, string>()
-  for (const key of ['driver', 'size', 'from-snapshot'] as const) {
+  for (const key of ['driver', 'size', 'from-snapshot', 'from-backup'] as const) {
     const value = flags[key]
     if (value !== undefined) addCreateOption(opts, key, value)
   }

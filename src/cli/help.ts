@@ -16,9 +16,10 @@ export function argumentUsage({ name, optional, variadic }: ArgumentSpec): strin
 }
 
 function optionRows(options: OptionSpecs): [string, string][] {
-  return Object.entries(options).map(([name, { short, placeholder, help, multiple }]) => {
+  return Object.entries(options).map(([name, { short, placeholder, help, multiple, required }]) => {
     const names = `${short ? `-${short}, ` : '    '}--${name}${placeholder ? ` ${placeholder}` : ''}`
-    return [names, multiple && !help.includes('repeat') ? `${help}; may be repeated` : help]
+    const more = multiple && !help.includes('repeat') ? '; may be repeated' : ''
+    return [names, `${help}${more}${required ? ' (required)' : ''}`]
   })
 }
 
@@ -35,11 +36,11 @@ export function commandHelp(path: string, { summary, description, args, options 
   ].join('\n\n')
 }
 
-/** Help for a noun: its verbs. */
+/** Help for a noun: its verbs. @param name its words, such as `target passphrase` */
 export function nounHelp(name: string, summary: string, { verbs }: Noun): string {
-  const rows = Object.entries(verbs).map(([verb, { args, summary }]): [string, string] => [
-    [verb, ...args.map(argumentUsage)].join(' '),
-    summary,
+  const rows = Object.entries(verbs).map(([verb, found]): [string, string] => [
+    [verb, ...('run' in found ? found.args.map(argumentUsage) : ['VERB'])].join(' '),
+    found.summary,
   ])
   return [
     `Usage: holdfast ${name} VERB [OPTIONS] [ARGUMENTS]`,
@@ -53,7 +54,7 @@ export function nounHelp(name: string, summary: string, { verbs }: Noun): string
 export function programHelp(): string {
   return [
     'Usage: holdfast [OPTIONS] COMMAND',
-    'Persistent, shared volumes for Docker, with snapshots, clones and a trash.',
+    'Persistent, shared volumes for Docker, with snapshots, clones, a trash, backups and schedules.',
     `Commands:\n${columns(Object.entries(nouns).map(([name, { summary }]) => [name, summary]))}`,
     `Options:\n${columns(optionRows(globalOptions))}`,
     "'holdfast help COMMAND' tells more.",

@@ -8,7 +8,7 @@
 import { AppError, errorTable, toAppError } from '../errors.ts'
 import { suggestion } from '../units.ts'
 import { Client, socketOf } from './client.ts'
-import { type Command, commandWords, type Door, globalOptions, type Noun, parse } from './command.ts'
+import { type Command, commandWords, type Door, globalOptions, type NestedNoun, type Noun, parse } from './command.ts'
 import { nouns } from './nouns.ts'
 import { Output, processStreams, type Streams } from './output.ts'
 
@@ -63,17 +63,21 @@ async function find(argv: readonly string[]): Promise<Found> {
     words: [first],
     rest,
   } = commandWords(argv, 1)
-  if (first === 'help') return await findHelp(commandWords(rest, 2).words)
+  if (first === 'help') return await findHelp(commandWords(rest, rest.length).words)
   if (first === undefined) return await findNothing(rest)
-  const noun = await findNoun(first)
-  if ('run' in noun) return { path: first, command: noun, rest }
+  return await descend([first], await findNoun(first), rest)
+}
+
+/** Follows verbs until one is a command. */
+async function descend(path: readonly string[], found: Noun | Command, argv: readonly string[]): Promise<Found> {
+  if ('run' in found) return { path: path.join(' '), command: found, rest: argv }
   const {
     words: [verb],
-    rest: left,
-  } = commandWords(rest, 1)
-  if (verb === undefined) return await findHelp([first])
-  if (verb === 'help') return await findHelp([first, ...commandWords(left, 1).words])
-  return { path: `${first} ${verb}`, command: findVerb(first, noun, verb), rest: left }
+    rest,
+  } = commandWords(argv, 1)
+  if (verb === undefined) return await findHelp(path)
+  if (verb === 'help') return await findHelp([...path, ...commandWords(rest, rest.length).words])
+  return await descend([...path, verb], findVerb(path.join(' '), found, verb), rest)
 }
 
 /** No command at all: help, unless an option is wrong. */
@@ -82,13 +86,17 @@ async function findNothing(rest: readonly string[]): Promise<Found> {
   return { help: (await import('./help.ts')).programHelp() }
 }
 
-async function findHelp([first, verb]: readonly string[]): Promise<Found> {
+/** Words that go beyond a command do not matter. */
+async function findHelp([first, ...verbs]: readonly string[]): Promise<Found> {
   const { commandHelp, nounHelp, programHelp } = await import('./help.ts')
   if (first === undefined) return { help: programHelp() }
-  const noun = await findNoun(first)
-  if ('run' in noun) return { help: commandHelp(first, noun) }
-  if (verb === undefined) return { help: nounHelp(first, nouns[first]?.summary ?? '', noun) }
-  return { help: commandHelp(`${first} ${verb}`, findVerb(first, noun, verb)) }
+  let [path, found, summary] = [first, await findNoun(first), nouns[first]?.summary ?? '']
+  for (const verb of verbs) {
+    if ('run' in found) break
+    const next = findVerb(path, found, verb)
+    ;[path, found, summary] = [`${path} ${verb}`, next, next.summary]
+  }
+  return { help: 'run' in found ? commandHelp(path, found) : nounHelp(path, summary, found) }
 }
 
 async function findNoun(name: string): Promise<Noun | Command> {
@@ -100,7 +108,7 @@ async function findNoun(name: string): Promise<Noun | Command> {
   )
 }
 
-function findVerb(noun: string, { verbs }: Noun, name: string): Command {
+function findVerb(noun: string, { verbs }: Noun, name: string): Command | NestedNoun {
   const command = Object.hasOwn(verbs, name) ? verbs[name] : undefined
   if (command) return command
   throw new AppError('INVALID_ARGUMENT', `unknown command '${noun} ${name}'${suggestion(name, Object.keys(verbs))}`)

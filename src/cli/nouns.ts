@@ -11,7 +11,7 @@ interface NounEntry {
 export const nouns: Readonly<Record<string, NounEntry>> = {
   daemon: { summary: 'run the daemon', load: async () => (await import('./commands/daemon.ts')).daemon },
   info: {
-    summary: 'the daemon, its drivers and what there is',
+    summary: 'the daemon, its drivers, targets and what there is',
     load: async () => (await import('./commands/info.ts')).info,
   },
   doctor: {
@@ -21,6 +21,18 @@ export const nouns: Readonly<Record<string, NounEntry>> = {
   volume: { summary: 'volumes', load: async () => (await import('./commands/volume.ts')).volume },
   trash: { summary: 'volumes that were removed', load: async () => (await import('./commands/trash.ts')).trash },
   snapshot: { summary: 'snapshots of volumes', load: async () => (await import('./commands/snapshot.ts')).snapshot },
+  target: {
+    summary: 'repositories for backups, by name',
+    load: async () => (await import('./commands/target.ts')).target,
+  },
+  backup: {
+    summary: 'backups of volumes in repositories',
+    load: async () => (await import('./commands/backup.ts')).backup,
+  },
+  schedule: {
+    summary: 'snapshots and backups at certain times',
+    load: async () => (await import('./commands/schedule.ts')).schedule,
+  },
   operation: { summary: 'work in progress', load: async () => (await import('./commands/operation.ts')).operation },
   completion: {
     summary: 'completion for a shell',

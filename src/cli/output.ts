@@ -49,6 +49,11 @@ export class Output {
     this.quiet = quiet
   }
 
+  /** Whether anything of the answer is on stdout already. */
+  get printed(): boolean {
+    return this.#printed
+  }
+
   get terminal(): boolean {
     return this.#streams.terminal()
   }

@@ -2,7 +2,7 @@
 
 import type { OperationView } from '../server/schemas.ts'
 import { formatSize } from '../units.ts'
-import { formatSpan, type Output } from './output.ts'
+import { formatSpan, type Output, printable } from './output.ts'
 
 /** Time between two lines where a line cannot be replaced. */
 const lineEveryMs = 3000
@@ -11,18 +11,33 @@ const barWidth = 20
 
 const eraseLine = '\r\u001b[K'
 
+type Progress = NonNullable<OperationView['progress']>
+
+function formatAmount(value: number, unit: string): string {
+  return unit === 'bytes' ? formatSize(value) : String(Math.round(value))
+}
+
+/** `25%`, or what is done where the end is not known. */
+export function formatShare({ done, total, unit }: Progress): string {
+  if (total) return `${Math.floor(Math.min(1, done / total) * 100)}%`
+  return `${formatAmount(done, unit)}${unit === 'bytes' ? '' : ` ${unit}`}`
+}
+
+/** `1M/s` */
+export function formatRate({ rate, unit }: Progress): string {
+  return `${formatAmount(rate, unit)}/s`
+}
+
 /** `snapshot.create db [#####---------------] 25% 1M of 4M, 1M/s, 3 seconds left` */
 export function formatProgress({ kind, subject, progress }: OperationView): string {
-  if (!progress) return `${kind} ${subject} ...`
-  const { done, total, rate, unit } = progress
-  const amount = (value: number): string => (unit === 'bytes' ? formatSize(value) : String(Math.round(value)))
-  const speed = `${amount(rate)}/s`
-  const suffix = unit === 'bytes' ? '' : ` ${unit}`
-  if (total === null || total <= 0) return `${kind} ${subject} ${amount(done)}${suffix}, ${speed}`
-  const share = Math.min(1, done / total)
-  const bar = '#'.repeat(Math.floor(share * barWidth)).padEnd(barWidth, '-')
-  const left = rate > 0 ? `, ${formatSpan(((total - done) / rate) * 1000)} left` : ''
-  return `${kind} ${subject} [${bar}] ${Math.floor(share * 100)}% ${amount(done)} of ${amount(total)}${suffix}, ${speed}${left}`
+  const what = printable(`${kind} ${subject}`)
+  if (!progress) return `${what} ...`
+  const { done, total, unit, secondsLeft } = progress
+  if (!total) return `${what} ${formatShare(progress)}, ${formatRate(progress)}`
+  const bar = '#'.repeat(Math.floor(Math.min(1, done / total) * barWidth)).padEnd(barWidth, '-')
+  const amounts = `${formatAmount(done, unit)} of ${formatAmount(total, unit)}${unit === 'bytes' ? '' : ` ${unit}`}`
+  const left = secondsLeft === null ? '' : `, ${formatSpan(secondsLeft * 1000)} left`
+  return `${what} [${bar}] ${formatShare(progress)} ${amounts}, ${formatRate(progress)}${left}`
 }
 
 /** Where the progress of one operation is shown; nowhere with `--quiet`. */

@@ -9,9 +9,13 @@ import { answerError, answerNoHttp, answerUnknownRoute } from './errors.ts'
 import type { SchemaTypes } from './json-schema.ts'
 import { openApiRoute } from './openapi.ts'
 import type { AdminApp } from './route.ts'
+import { backupRoutes } from './routes/backups.ts'
 import { nodeRoutes } from './routes/node.ts'
 import { operationRoutes } from './routes/operations.ts'
+import { repositoryRoutes } from './routes/repositories.ts'
+import { scheduleRoutes } from './routes/schedules.ts'
 import { snapshotRoutes } from './routes/snapshots.ts'
+import { targetRoutes } from './routes/targets.ts'
 import { trashRoutes } from './routes/trash.ts'
 import { volumeRoutes } from './routes/volumes.ts'
 import { compileValidator } from './validation.ts'
@@ -57,5 +61,9 @@ function addRoutes(app: AdminApp, services: Services): void {
   volumeRoutes(app, services)
   trashRoutes(app, services)
   snapshotRoutes(app, services)
+  targetRoutes(app, services)
+  backupRoutes(app, services)
+  repositoryRoutes(app, services)
+  scheduleRoutes(app, services)
   operationRoutes(app, services)
 }

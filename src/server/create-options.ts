@@ -8,30 +8,28 @@ import type { CreateVolumeRequest } from '../services/contract.ts'
 
 const labelPrefix = 'label.'
 
-const fields: Readonly<Record<string, 'driver' | 'size' | 'onRemove' | 'fromSnapshot'>> = {
+const fields: Readonly<Record<string, Exclude<keyof CreateVolumeRequest, 'name' | 'labels' | 'options'>>> = {
   driver: 'driver',
   size: 'size',
   'on-remove': 'onRemove',
   'from-snapshot': 'fromSnapshot',
+  'from-backup': 'fromBackup',
+  target: 'target',
+  'pre-snapshot': 'preSnapshot',
+  'post-snapshot': 'postSnapshot',
+  'hook-container': 'hookContainer',
+  'hook-timeout': 'hookTimeout',
 }
-
-const notYet = ['from-backup', 'target']
 
 /**
  * Sorts options as they were typed into a request.
- * @throws INVALID_ARGUMENT for a label without a key, NOT_SUPPORTED for an option of backups
+ * @throws INVALID_ARGUMENT for a label without a key
  */
 export function parseCreateOptions(name: string, opts: Readonly<Record<string, string>>): CreateVolumeRequest {
   const known: [string, string][] = []
   const labels: [string, string][] = []
   const options: [string, string][] = []
   for (const [key, value] of Object.entries(opts)) {
-    if (notYet.includes(key)) {
-      throw new AppError(
-        'NOT_SUPPORTED',
-        `option '${key}' of volume ${name}: this version has no backups yet; leave it out`,
-      )
-    }
     const field = Object.hasOwn(fields, key) ? fields[key] : undefined
     if (field !== undefined) known.push([field, value])
     else if (key.startsWith(labelPrefix)) labels.push([labelKey(name, key), value])

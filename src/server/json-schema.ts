@@ -9,16 +9,24 @@ import type { XStatic } from 'typebox/schema'
 type DeepReadonly<T> = T extends readonly (infer Item)[]
   ? readonly DeepReadonly<Item>[]
   : T extends object
-    ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+    ? // A view's optional property may be undefined; in JSON such a one is not there.
+      { readonly [K in keyof T]: DeepReadonly<Exclude<T[K], undefined>> }
     : T
 
 /** The type of the values that a schema describes. */
 export type Static<Schema> = DeepReadonly<XStatic<Schema>>
 
+/** What may be sent where a schema has these values: JSON leaves out a property that is undefined. */
+type Sendable<T> = T extends readonly (infer Item)[]
+  ? readonly Sendable<Item>[]
+  : T extends object
+    ? { readonly [K in keyof T]: Sendable<T[K]> | (Record<never, never> extends Pick<T, K> ? undefined : never) }
+    : T
+
 /** Gives Fastify's handlers their types by `Static`. */
 export interface SchemaTypes extends FastifyTypeProvider {
   validator: Static<this['schema']>
-  serializer: Static<this['schema']>
+  serializer: Sendable<Static<this['schema']>>
 }
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false

@@ -4,6 +4,8 @@ import fastify from 'fastify'
 import type { SchemaTypes } from './json-schema.ts'
 import { type AdminApp, answer } from './route.ts'
 
+const tags = ['node', 'volumes', 'snapshots', 'trash', 'targets', 'backups', 'schedules', 'operations']
+
 /** Adds `GET /v1/openapi.json`, which describes the routes that `addRoutes` adds. */
 export function openApiRoute(app: AdminApp, version: string, addRoutes: (app: AdminApp) => void): void {
   const schema = {
@@ -30,7 +32,7 @@ async function describe(version: string, addRoutes: (app: AdminApp) => void): Pr
         version,
         license: { name: 'Apache-2.0' },
       },
-      tags: ['node', 'volumes', 'snapshots', 'trash', 'operations'].map((name) => ({ name })),
+      tags: tags.map((name) => ({ name })),
     },
   })
   await app.register((scope, _options, done) => {

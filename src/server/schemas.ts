@@ -1,5 +1,5 @@
 /**
- * What the admin API takes and gives, as JSON Schema. The views are the services'; nothing here checks a value's meaning (a size,
+ * What the admin API takes and gives, as JSON Schema; targets, backups and schedules have files of their own. The views are the services'; nothing here checks a value's meaning (a size,
  * a name): that is the services' part, so that every door refuses alike.
  */
 
@@ -13,28 +13,23 @@ import type {
   VolumeView,
 } from '../services/contract.ts'
 import { array, nullable, object, viewOf } from './json-schema.ts'
+import { targetView } from './schemas/target.ts'
+import { bytes, bytesOrNull, count, flag, text, textMap, time, timeOrNull } from './schemas/words.ts'
 
 /** The types of the views, for those who may not know the services. */
 export type { CreateVolumeRequest, Finding, InfoView, OperationView, SnapshotView, TrashView, VolumeView }
 
-const text = { type: 'string' } as const
-const flag = { type: 'string', enum: ['true', 'false'] } as const
-const bytes = { type: 'integer', minimum: 0, description: 'bytes' } as const
-const bytesOrNull = {
-  type: ['integer', 'null'],
-  minimum: 0,
-  description: 'bytes, or null when not known or not limited',
-} as const
-const time = { type: 'string', format: 'date-time' } as const
-const timeOrNull = { type: ['string', 'null'], format: 'date-time' } as const
-const textMap = { type: 'object', additionalProperties: { type: 'string' } } as const
-const count = { type: 'integer', minimum: 0 } as const
 const scope = { enum: ['local', 'global'] } as const
 
 /** Every error's body; the code is one of the error table, and stands for the HTTP status. */
 export const errorBody = object({
   error: object({ code: text, message: text, details: { type: 'object', additionalProperties: true } as const }),
 })
+
+const hooks = object(
+  { pre: text, post: text, container: text, timeoutMs: { type: 'number', minimum: 0, description: 'ms' } },
+  ['pre', 'post', 'container', 'timeoutMs'],
+)
 
 /** A volume. */
 export const volumeView = viewOf<VolumeView>()(
@@ -50,7 +45,11 @@ export const volumeView = viewOf<VolumeView>()(
       mountpoint: { type: ['string', 'null'], description: 'null when not mounted' },
       mounts: array(object({ id: text, since: time, stale: { type: 'boolean' } })),
       onRemove: { enum: ['trash', 'delete', 'retain'] },
-      origin: { type: ['string', 'null'], description: 'VOLUME@SNAPSHOT that it was cloned from' },
+      origin: {
+        type: ['string', 'null'],
+        description: 'VOLUME@SNAPSHOT that it was cloned from, or the URL of the backup that it was restored from',
+      },
+      hooks: { ...hooks, description: 'run before and after a snapshot' },
       scope,
       status: { enum: ['ok', 'degraded', 'missing'] },
       statusDetail: text,
@@ -102,6 +101,7 @@ export const operationView = viewOf<OperationView>()(
         total: { type: ['number', 'null'] },
         unit: text,
         rate: { type: 'number', description: 'units a second since the start' },
+        secondsLeft: { type: ['number', 'null'], description: 'at that rate' },
       }),
     ),
     startedAt: time,
@@ -136,7 +136,8 @@ export const infoView = viewOf<InfoView>()(
     pluginSocket: text,
     defaultDriver: text,
     drivers: array(driverView),
-    counts: object({ volumes: count, mounted: count, snapshots: count, trash: count }),
+    counts: object({ volumes: count, mounted: count, snapshots: count, trash: count, schedules: count }),
+    targets: array(targetView),
     trashKeepMs: count,
   }),
 )
@@ -162,14 +163,38 @@ export const createVolumeBody = object(
     size: { type: 'string', description: 'such as 10G' },
     onRemove: { type: 'string', description: 'trash, delete or retain' },
     fromSnapshot: { type: 'string', description: 'VOLUME@SNAPSHOT' },
+    fromBackup: { type: 'string', description: 'TARGET/ID or URL?backup=ID; with target an id, or latest' },
+    target: { type: 'string', description: 'whose credentials open fromBackup' },
+    preSnapshot: { type: 'string', description: 'run before a snapshot' },
+    postSnapshot: { type: 'string', description: 'run after a snapshot' },
+    hookContainer: { type: 'string', description: 'where they run' },
+    hookTimeout: { type: 'string', description: 'a duration, such as 30s' },
     labels: textMap,
     options: { ...textMap, description: "the driver's own options" },
   },
-  ['driver', 'size', 'onRemove', 'fromSnapshot', 'labels', 'options'],
+  [
+    'driver',
+    'size',
+    'onRemove',
+    'fromSnapshot',
+    'fromBackup',
+    'target',
+    'preSnapshot',
+    'postSnapshot',
+    'hookContainer',
+    'hookTimeout',
+    'labels',
+    'options',
+  ],
 )
 export const createSnapshotBody = object(
-  { name: text, labels: textMap, pause: { type: 'boolean', description: 'pause the containers that use the volume' } },
-  ['name', 'labels', 'pause'],
+  {
+    name: text,
+    labels: textMap,
+    pause: { type: 'boolean', description: 'pause the containers that use the volume' },
+    hookTimeout: { type: 'string', description: "a duration, instead of the volume's own" },
+  },
+  ['name', 'labels', 'pause', 'hookTimeout'],
 )
 export const resizeBody = object({ size: { type: 'string', description: 'such as 20G' } })
 export const mountBody = object({ at: { type: 'string', description: 'a directory to mount it on as well' } }, ['at'])

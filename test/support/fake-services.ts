@@ -5,6 +5,7 @@
 
 import { AppError } from '../../src/errors.ts'
 import type {
+  CallOptions,
   OperationView,
   Services,
   SnapshotView,
@@ -13,6 +14,7 @@ import type {
   VolumeView,
 } from '../../src/services/contract.ts'
 import { parseSize, parseVolumeName } from '../../src/units.ts'
+import { fakeBackups, fakeSchedules, fakeTargets } from './fake-backup-services.ts'
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -36,6 +38,7 @@ function newVolume(name: string): VolumeView {
     mounts: [],
     onRemove: 'trash',
     origin: null,
+    hooks: {},
     scope: 'local',
     status: 'ok',
     snapshots: [],
@@ -60,6 +63,8 @@ export function fakeServices(): FakeServices {
     mountpoint: '/var/lib/holdfast/mounts/db',
     mounts: [{ id: '4f', since: time, stale: false }],
     snapshots: [{ name: 's1', createdAt: time }],
+    hooks: { pre: 'sync', timeoutMs: 60_000 },
+    lastBackup: { url: 'file:///srv/nas?backup=3f2a', createdAt: time },
   })
   volumes.set('web', newVolume('web'))
   const s1 = {
@@ -102,12 +107,13 @@ export function fakeServices(): FakeServices {
   }
   const shown = ({ stop: _, ...view }: OperationView & { stop: AbortController }): OperationView => view
 
-  async function run(kind: string, subject: string, id: string | undefined): Promise<void> {
+  async function run(kind: string, subject: string, call: CallOptions = {}): Promise<void> {
     if (!/^(slow|lag)/.test(subject)) return
     const stop = new AbortController()
-    const progress = { done: 2 ** 20, total: 4 * 2 ** 20, unit: 'bytes', rate: 2 ** 20 }
-    const entry = { id: id ?? crypto.randomUUID(), kind, subject, startedAt: time, stop }
+    const progress = { done: 2 ** 20, total: 4 * 2 ** 20, unit: 'bytes', rate: 2 ** 20, secondsLeft: 3 }
+    const entry = { id: call.operationId ?? crypto.randomUUID(), kind, subject, startedAt: time, stop }
     operations.set(entry.id, { ...entry, state: 'running', progress, finishedAt: null, error: null })
+    call.onStarted?.(entry.id)
     const cancelled = new AppError('CANCELLED', `${kind} of ${subject} was cancelled`)
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(resolve, subject.startsWith('lag') ? 1000 : 60_000)
@@ -126,6 +132,9 @@ export function fakeServices(): FakeServices {
 
   const log = (...call: unknown[]): void => void calls.push(call)
 
+  const ground = { log, run, newVolume }
+  const targets = fakeTargets(ground)
+
   return {
     calls,
     version: '9.9.9',
@@ -136,7 +145,7 @@ export function fakeServices(): FakeServices {
         if (request.driver === 'broken') throw new TypeError('a defect')
         const before = volumes.get(request.name)
         if (before) return { volume: before, existed: true }
-        await run('volume.create', request.name, call?.operationId)
+        await run('volume.create', request.name, call)
         const size = request.size === undefined ? null : parseSize(request.size)
         const made = { ...newVolume(request.name), size, labels: request.labels ?? {}, options: request.options ?? {} }
         volumes.set(request.name, made)
@@ -188,7 +197,7 @@ export function fakeServices(): FakeServices {
     snapshots: {
       async create(name, request, call) {
         log('snapshots.create', name, request, call)
-        await run('snapshot.create', volume(name).name, call?.operationId)
+        await run('snapshot.create', volume(name).name, call)
         const made = { ...s1, volume: name, name: request.name ?? 'auto-20261123-100000', labels: request.labels ?? {} }
         snapshots.set(`${name}@${made.name}`, made)
         return made
@@ -229,6 +238,9 @@ export function fakeServices(): FakeServices {
         return trash.map((one) => one.name)
       },
     },
+    targets,
+    backups: fakeBackups(ground),
+    schedules: fakeSchedules(ground),
     operations: {
       list: (all) => [...operations.values()].filter((one) => all || one.state === 'running').map(shown),
       inspect: (id) => shown(operation(id)),
@@ -269,7 +281,8 @@ export function fakeServices(): FakeServices {
             storage: null,
           },
         ],
-        counts: { volumes: volumes.size, mounted: 1, snapshots: snapshots.size, trash: trash.length },
+        counts: { volumes: volumes.size, mounted: 1, snapshots: snapshots.size, trash: trash.length, schedules: 1 },
+        targets: targets.list(),
         trashKeepMs: 86_400_000,
       }),
       doctor: async () =>

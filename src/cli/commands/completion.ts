@@ -17,7 +17,7 @@ const bash = `_holdfast() {
   mapfile -t COMPREPLY < <("\${words[0]}" __complete "\${words[@]:1}" 2>/dev/null)
   keep=\${current%"$2"}
   COMPREPLY=("\${COMPREPLY[@]#"$keep"}")
-  [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+  [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == *[=/] ]] && compopt -o nospace 2>/dev/null
   return 0
 }
 complete -o default -F _holdfast holdfast
@@ -28,8 +28,8 @@ _holdfast() {
   local -a found
   found=(\${(f)"$("\${words[1]}" __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)"})
   if (( \${#found} )); then
-    compadd -S '' -- \${(M)found:#*=}
-    compadd -- \${found:#*=}
+    compadd -S '' -- \${(M)found:#*[=/]}
+    compadd -- \${found:#*[=/]}
   else
     _files
   fi

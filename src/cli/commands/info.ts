@@ -28,6 +28,7 @@ function daemonFields({
     ['volumes', `${counts.volumes}, ${counts.mounted} mounted`],
     ['snapshots', String(counts.snapshots)],
     ['trash', `${counts.trash}, kept for ${formatSpan(trashKeepMs)}`],
+    ['schedules', String(counts.schedules)],
   ]
 }
 
@@ -54,9 +55,13 @@ function driverFields({
   ]
 }
 
+function targetField({ name, url, encrypted }: InfoView['targets'][number]): [string, string] {
+  return [`target ${name}`, encrypted ? url : `${url}, not encrypted`]
+}
+
 /** Shows the node. */
 export const info = command({
-  summary: 'show the daemon, its drivers with their capabilities and storage, and counts',
+  summary: 'show the daemon, its drivers with their capabilities and storage, targets and counts',
   args: [],
   options: {},
   async run({ client, output }) {
@@ -66,6 +71,7 @@ export const info = command({
         ...daemonFields(view),
         ['default driver', view.defaultDriver],
         ...view.drivers.flatMap(driverFields),
+        ...view.targets.map(targetField),
       ]),
     )
     return 0

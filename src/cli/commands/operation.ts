@@ -6,8 +6,8 @@ import { api, type Client } from '../client.ts'
 import { command, type Noun } from '../command.ts'
 import { showEach } from '../each.ts'
 import { pause } from '../long-call.ts'
-import { formatAge, formatFields, formatTable, type Output } from '../output.ts'
-import { formatProgress, ProgressLine } from '../progress.ts'
+import { formatAge, formatFields, formatSpan, formatTable, type Output } from '../output.ts'
+import { formatProgress, formatRate, formatShare, ProgressLine } from '../progress.ts'
 
 const pollMs = 500
 
@@ -17,9 +17,20 @@ function find(client: Client, id: string): Promise<OperationView> {
   return client.request<OperationView>('GET', api`/v1/operations/${id}`)
 }
 
+const headings = ['ID', 'KIND', 'SUBJECT', 'STATE', 'PROGRESS', 'RATE', 'TIME LEFT', 'STARTED']
+
 function row({ id, kind, subject, state, progress, startedAt }: OperationView): string[] {
-  const share = progress?.total ? `${Math.floor((progress.done / progress.total) * 100)}%` : '-'
-  return [id, kind, subject, state, share, formatAge(startedAt)]
+  const left = progress?.secondsLeft ?? null
+  return [
+    id,
+    kind,
+    subject,
+    state,
+    progress ? formatShare(progress) : '-',
+    progress ? formatRate(progress) : '-',
+    left === null ? '-' : formatSpan(left * 1000),
+    formatAge(startedAt),
+  ]
 }
 
 function show(operation: OperationView): string {
@@ -42,9 +53,7 @@ const ls = command({
   options: { all: { type: 'boolean', help: 'also what has ended, as far as it is remembered' } },
   async run({ options: { all }, client, output }) {
     const operations = await client.request<OperationView[]>('GET', `/v1/operations${all ? '?all=true' : ''}`)
-    output.result(operations, () =>
-      formatTable(['ID', 'KIND', 'SUBJECT', 'STATE', 'PROGRESS', 'STARTED'], operations.map(row)),
-    )
+    output.result(operations, () => formatTable(headings, operations.map(row)))
     return 0
   },
 })

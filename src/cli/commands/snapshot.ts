@@ -46,9 +46,10 @@ const create = command({
     name: { type: 'string', placeholder: 'NAME', help: 'its name (default: auto- and the time, auto-20261123-100000)' },
     label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
     pause: { type: 'boolean', help: 'pause the containers that use the volume while it is taken' },
+    'hook-timeout': { type: 'string', placeholder: 'TIME', help: "for each hook, such as 1m (default: the volume's)" },
   },
-  async run({ args: [volume], options: { name, label, pause }, output, work }) {
-    const body = { ...(name === undefined ? {} : { name }), labels: parseLabels(label), pause: pause ?? false }
+  async run({ args: [volume], options: { name, label, pause = false, 'hook-timeout': hookTimeout }, output, work }) {
+    const body = { name, labels: parseLabels(label), pause, hookTimeout }
     const made = await work<SnapshotView>('POST', api`/v1/volumes/${volume}/snapshots`, body)
     output.result(made, () => `${made.volume}@${made.name}`)
     return 0

@@ -4,7 +4,7 @@ import type { VolumeView } from '../../server/schemas.ts'
 import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
-import { formatAge, formatFields, formatMap, formatSizeOrNone, formatTable } from '../output.ts'
+import { formatAge, formatFields, formatMap, formatSizeOrNone, formatSpan, formatTable } from '../output.ts'
 
 const nameArgument = { name: 'NAME', complete: 'volume' } as const
 
@@ -12,7 +12,12 @@ const createOption = { type: 'string', multiple: true, placeholder: 'KEY=VALUE',
 
 const create = command({
   summary: 'make a volume',
-  description: 'Made again with the same options, a volume is left as it is.',
+  description: [
+    'Made again with the same options, a volume is left as it is. Options of every volume (-o): driver, size,',
+    'on-remove=trash|delete|retain, from-snapshot, from-backup, target (whose credentials open the backup), label.K, and for',
+    'consistent snapshots pre-snapshot and post-snapshot (commands that run in the container that uses the volume, or with',
+    'host: before them on this node), hook-container and hook-timeout.',
+  ].join('\n'),
   args: [{ name: 'NAME' }],
   options: {
     driver: { type: 'string', placeholder: 'DRIVER', complete: 'driver', help: "the driver (default: the daemon's)" },
@@ -20,7 +25,7 @@ const create = command({
     option: {
       ...createOption,
       short: 'o',
-      help: "as docker volume create -o: driver, size, on-remove, from-snapshot, label.K or one of the driver's own",
+      help: "as docker volume create -o: an option of every volume, label.K, or one of the driver's own",
     },
     opt: { ...createOption, help: 'the same, by the name it has in docker' },
     label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
@@ -29,6 +34,12 @@ const create = command({
       placeholder: 'VOLUME@SNAPSHOT',
       complete: 'snapshot',
       help: 'begin as a clone of it',
+    },
+    'from-backup': {
+      type: 'string',
+      placeholder: 'BACKUP',
+      complete: 'backup',
+      help: 'begin as it was in a backup: TARGET/ID or URL?backup=ID; with -o target=T also an id, or latest',
     },
   },
   async run({ args: [name], options, output, work }) {
@@ -73,9 +84,20 @@ const ls = command({
   },
 })
 
+function hookFields({ pre, post, container, timeoutMs }: VolumeView['hooks']): [string, string][] {
+  const fields: [string, string | undefined][] = [
+    ['pre-snapshot', pre],
+    ['post-snapshot', post],
+    ['hook container', container],
+    ['hook timeout', timeoutMs === undefined ? undefined : formatSpan(timeoutMs)],
+  ]
+  return fields.filter((field): field is [string, string] => field[1] !== undefined)
+}
+
 function show(volume: VolumeView): string {
   const { name, driver, scope, createdAt, status, statusDetail, size, used, mountpoint, mounts, onRemove, origin } =
     volume
+  const { lastBackup } = volume
   return formatFields([
     ['name', name],
     ['driver', `${driver} (${scope})`],
@@ -93,7 +115,8 @@ function show(volume: VolumeView): string {
     ['on remove', onRemove],
     ['origin', origin ?? '-'],
     ['snapshots', volume.snapshots.map((snapshot) => `${name}@${snapshot.name}`).join(', ') || '-'],
-    ['last backup', volume.lastBackup?.url ?? '-'],
+    ['last backup', lastBackup ? `${lastBackup.url}, ${formatAge(lastBackup.createdAt)}` : '-'],
+    ...hookFields(volume.hooks),
   ])
 }
 

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Command, Noun } from '../../../src/cli/command.ts'
 import { nouns } from '../../../src/cli/nouns.ts'
 import { Harness } from './harness.ts'
 
@@ -10,6 +11,14 @@ beforeEach(async () => {
 
 afterEach(() => cli[Symbol.asyncDispose]())
 
+/** The words of every command. */
+async function everyCommand(): Promise<string[][]> {
+  const within = (words: string[], found: Noun | Command): string[][] =>
+    'run' in found ? [words] : Object.entries(found.verbs).flatMap(([verb, next]) => within([...words, verb], next))
+  const loaded = Object.entries(nouns).map(async ([name, { load }]) => within([name], await load()))
+  return (await Promise.all(loaded)).flat()
+}
+
 /** A command line and what it prints, for people. */
 const commands: [string, string | RegExp][] = [
   ['info', /^version: {8}9\.9\.9\n[\s\S]*driver: {9}vfs\n {2}state: {8}ready\n/],
@@ -19,7 +28,10 @@ const commands: [string, string | RegExp][] = [
   ['completion fish', /^function __holdfast_complete/],
   ['volume create new --size 1G', 'new\n'],
   ['volume ls', /^NAME {3}DRIVER {3}SIZE {3}USED {3}STATUS {3}MOUNTS {3}CREATED\ndb {5}vfs {6}10G {4}500M {3}ok {7}1 /],
-  ['volume inspect db', /^name: {8}db\n[\s\S]*\nlabels: {6}env=prod\n/],
+  [
+    'volume inspect db',
+    /^name: {9}db\n[\s\S]*\nlabels: {7}env=prod\n[\s\S]*\npre-snapshot: sync\nhook timeout: 1 minute\n$/,
+  ],
   ['volume rm web', 'web\n'],
   ['volume resize db 20G', 'db\n'],
   ['volume mount db', '/var/lib/holdfast/mounts/db\n'],
@@ -39,7 +51,38 @@ const commands: [string, string | RegExp][] = [
   ['snapshot mount db@s1', '/var/lib/holdfast/mounts/db@s1\n'],
   ['snapshot umount db@s1', 'db@s1\n'],
   ['snapshot diff db@s1 db@s2', 'A a\nM b\\nc\nD d\n'],
-  ['operation ls --all', 'ID   KIND   SUBJECT   STATE   PROGRESS   STARTED\n'],
+  ['target add off s3://bucket@eu-1/x --endpoint http://h:1', 'off\n'],
+  ['target ls', /^NAME {3}URL {15}ENCRYPTED {3}CREATED\nnas {4}file:\/\/\/srv\/nas {3}yes {9}/],
+  ['target inspect nas', /^name: {12}nas\n[\s\S]*\npassphrase file: \/etc\/pass\nupload limit: {4}1K\/s\n/],
+  ['target rm nas', 'nas\n'],
+  ['target check nas', /^name: {12}nas\n[\s\S]*\nlisting: {9}at once\n/],
+  ['target passphrase add nas --passphrase-file new', 'p2\n'],
+  ['target passphrase ls nas', /^ID {3}LABEL {3}CREATED\np1 {3}first /],
+  ['target passphrase rm nas p1', 'p1\n'],
+  ['backup create db --to nas', `file:///srv/nas?backup=${'3f2a'.repeat(8)}\n`],
+  [
+    'backup ls nas --volume db',
+    /^BACKUP {33}VOLUME [\s\S]*\nnas\/(3f2a){8} {3}db {7}- {10}tree {3}10M {4}1M {6}node1 /,
+  ],
+  ['backup inspect nas/3f2a3f2a', /^id: {7}(3f2a){8}\n[\s\S]*\nadded: {4}1M\n/],
+  ['backup ls-files nas/3f2a3f2a', /^drwxr-xr-t {5}0 {5}0 {10}7 2026-11-23 10:00 bin\n-rwsr-sr-x {2}1000 100000 /],
+  ['backup restore nas/3f2a3f2a --to new', 'new\n'],
+  ['backup rm nas/3f2a3f2a', 'nas/3f2a3f2a\n'],
+  ['backup verify nas --read-data', 'backups: 2\npacks:   3\nchunks:  4\nread:    1M\nall is well\n'],
+  ['backup repair nas', 'packs:       3\nlost chunks: 0\n'],
+  ['backup forget nas --volume db --keep last=1 --prune', /\n(3f2a){8} .* keep {7}last, daily\n[\s\S]*\n\ndeleted: /],
+  ['backup prune nas --dry-run', /^deleted: {7}1M in 2 packs\nto be deleted: 1K in 1 packs, by /],
+  ['schedule create db --cron @daily --snapshot', 'db\n'],
+  [
+    'schedule ls db',
+    /^NAME[\s\S]*\nnightly {3}db {7}0 3 \* \* \* \(UTC\) {3}snapshot, backup to nas {3}in \d+ days .* failing {3}2\n/,
+  ],
+  ['schedule inspect nightly', /\nlast error: {5}UNAVAILABLE: the store does not answer\n$/],
+  ['schedule rm nightly', 'nightly\n'],
+  ['schedule run nightly', 'nightly\n'],
+  ['schedule pause nightly', 'nightly\n'],
+  ['schedule resume nightly', 'nightly\n'],
+  ['operation ls --all', 'ID   KIND   SUBJECT   STATE   PROGRESS   RATE   TIME LEFT   STARTED\n'],
 ]
 
 describe('every command', () => {
@@ -57,27 +100,27 @@ describe('every command', () => {
   })
 
   it('is among these or has a test of its own', async () => {
-    const words = new Set(commands.map(([line]) => line.split(' ').slice(0, 2).join(' ')))
-    const lines: string[] = []
-    for (const [name, { load }] of Object.entries(nouns)) {
-      const noun = await load()
-      lines.push(...('verbs' in noun ? Object.keys(noun.verbs).map((verb) => `${name} ${verb}`) : [name]))
-    }
-    const untried = lines.filter((line) => !words.has(line) && line !== 'completion')
+    const lines = (await everyCommand()).map((words) => words.join(' '))
+    const untried = lines.filter((name) => !commands.some(([line]) => `${line} `.startsWith(`${name} `)))
     expect(untried).toEqual(['daemon', 'doctor', 'operation inspect', 'operation watch', 'operation cancel'])
   })
 
-  it.each(Object.keys(nouns))('%s documents itself and its options', async (name) => {
-    const noun = await nouns[name]?.load()
-    const lines = noun && 'verbs' in noun ? Object.keys(noun.verbs).map((verb) => [name, verb]) : [[name]]
-    for (const words of lines) {
+  it('documents itself and its options', async () => {
+    for (const words of await everyCommand()) {
       const { code, stdout } = await cli.holdfast('help', ...words)
       expect(code).toBe(0)
       expect(stdout).toMatch(new RegExp(`^Usage: holdfast ${words.join(' ')}`))
       expect((await cli.holdfast(...words, '--help')).stdout).toBe(stdout)
-      const [noun, verb] = words
-      if (noun && verb) expect((await cli.holdfast(noun, 'help', verb)).stdout).toBe(stdout)
+      const [noun, ...verbs] = words
+      if (noun && verbs.length > 0) expect((await cli.holdfast(noun, 'help', ...verbs)).stdout).toBe(stdout)
     }
+  })
+
+  it.each([['target'], ['target', 'passphrase']])('of %s %s is in the help of its noun', async (...words) => {
+    const { code, stdout } = await cli.holdfast(...words)
+    expect(code).toBe(0)
+    expect(stdout).toMatch(new RegExp(`^Usage: holdfast ${words.join(' ')} VERB `))
+    expect((await cli.holdfast('help', ...words)).stdout).toBe(stdout)
   })
 })
 
@@ -159,7 +202,7 @@ describe('several names', () => {
     const people = await cli.holdfast('volume', 'inspect', 'nope', 'db')
     expect(people).toMatchObject({
       code: 3,
-      stdout: expect.stringContaining('name:        db'),
+      stdout: expect.stringContaining('name:         db'),
       stderr: expect.stringContaining('nope'),
     })
     const { code, stdout, stderr } = await cli.holdfast('volume', 'inspect', 'nope', 'db', '--json')
@@ -199,6 +242,11 @@ describe('the grammar', () => {
     ['volume create a --size --quiet', '--size needs a value'],
     ['snapshot rm db', "'db' is not a snapshot; name it as VOLUME@SNAPSHOT"],
     ['completion csh', "unknown shell 'csh'"],
+    ['backup create db', 'option --to is missing: --to=TARGET|URL'],
+    ['backup forget nas --volume db', 'option --keep is missing'],
+    ['target passphrase add nas', 'option --passphrase-file is missing'],
+    ['target passphrase ad nas', "unknown command 'target passphrase ad'; did you mean 'add'?"],
+    ['target add n s3://b --upload-limit fast', "'fast' is not a size"],
     ['help volum', "unknown command 'volum'"],
     ['constructor', "unknown command 'constructor'"],
     ['volume toString', "unknown command 'volume toString'"],

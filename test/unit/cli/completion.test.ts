@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { candidates } from '../../../src/cli/complete.ts'
+import { nouns } from '../../../src/cli/nouns.ts'
 import { Harness } from './harness.ts'
 
 let cli: Harness
@@ -17,7 +18,7 @@ afterEach(() => cli[Symbol.asyncDispose]())
 
 describe('what may come next', () => {
   it.each([
-    ['', ['daemon', 'info', 'doctor', 'volume', 'trash', 'snapshot', 'operation', 'completion', 'version', 'help']],
+    ['', [...Object.keys(nouns), 'help']],
     ['vol', ['volume']],
     ['--js', ['--json']],
     ['volume u', ['umount', 'usage']],
@@ -40,7 +41,23 @@ describe('what may come next', () => {
     ['completion ', ['bash', 'zsh', 'fish']],
     ['help vol', ['volume']],
     ['help volume tr', ['trim']],
+    ['help target passphrase r', ['rm']],
     ['nope ', []],
+    ['target passphrase ', ['add', 'ls', 'rm']],
+    ['target passphrase add ', ['nas']],
+    ['target rm ', ['nas']],
+    ['backup create ', ['db', 'web']],
+    ['backup create db@', ['db@s1']],
+    ['backup create db --to ', ['nas']],
+    ['backup create db --to=n', ['--to=nas']],
+    ['backup rm n', ['nas/']],
+    ['backup rm nas/3', [`nas/${'3f2a'.repeat(8)}`]],
+    ['backup rm file:///srv/nas?', []],
+    ['backup verify n', ['nas']],
+    ['backup verify nas/e', [`nas/${'e'.repeat(32)}`]],
+    ['backup forget nas --volume w', ['web']],
+    ['volume create x -o from-b', ['from-backup=']],
+    ['schedule rm ', ['nightly']],
   ])('after %j', async (line, expected) => {
     expect(await candidates(line.split(' '), { HOLDFAST_SOCKET: cli.socket })).toEqual(expected)
   })
@@ -105,6 +122,8 @@ describe('in bash', () => {
     ['holdfast snapshot rm d', 'snapshot rm db@s1 '],
     ['holdfast volume create x --driver=v', 'volume create x --driver=vfs '],
     ['holdfast volume ls --filter dr', 'volume ls --filter driver='],
+    ['holdfast backup rm n', 'backup rm nas/'],
+    ['holdfast backup rm nas/3', `backup rm nas/${'3f2a'.repeat(8)} `],
     ['holdfast volume ls --json --fil', 'volume ls --json --filter '],
   ])('a tab after %j', async (line, expected) => {
     expect(await tab(line)).toBe(expected)

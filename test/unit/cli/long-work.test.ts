@@ -71,7 +71,7 @@ describe('operations', () => {
     const creation = cli.holdfast('volume', 'create', 'slow', '--json')
     const { id } = await started()
     expect((await cli.holdfast('operation', 'ls')).stdout).toMatch(
-      new RegExp(`\n${id} {3}volume.create {3}slow {6}running {3}25% `),
+      new RegExp(`\n${id} {3}volume.create {3}slow {6}running {3}25% {8}1M/s {3}3 seconds {3}`),
     )
     expect((await cli.holdfast('operation', 'inspect', id)).stdout).toContain('progress: volume.create slow [#####')
     expect(await cli.holdfast('operation', 'cancel', id)).toEqual({ code: 0, stdout: 'cancelled\n', stderr: '' })
@@ -114,12 +114,19 @@ describe('progress', () => {
   it.each([
     [null, 'k s ...'],
     [
-      { done: M, total: 4 * M, unit: 'bytes', rate: M },
+      { done: M, total: 4 * M, unit: 'bytes', rate: M, secondsLeft: 3 },
       'k s [#####---------------] 25% 1M of 4M, 1M/s, 3 seconds left',
     ],
-    [{ done: 5, total: 4, unit: 'files', rate: 0 }, 'k s [####################] 100% 5 of 4 files, 0/s'],
-    [{ done: 7, total: null, unit: 'files', rate: 2 }, 'k s 7 files, 2/s'],
+    [
+      { done: 5, total: 4, unit: 'files', rate: 0, secondsLeft: null },
+      'k s [####################] 100% 5 of 4 files, 0/s',
+    ],
+    [{ done: 7, total: null, unit: 'files', rate: 2, secondsLeft: null }, 'k s 7 files, 2/s'],
   ])('%j', (progress, expected) => {
     expect(formatProgress({ ...base, progress })).toBe(expected)
+  })
+
+  it('cannot play with the terminal', () => {
+    expect(formatProgress({ ...base, subject: 'a\u001b[2J', progress: null })).toBe('k a\\u001b[2J ...')
   })
 })
