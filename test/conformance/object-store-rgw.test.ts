@@ -2,11 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { openObjectStore } from '../../src/objectstore/open.ts'
 import { openS3Store, type S3StoreOptions } from '../../src/objectstore/s3.ts'
 import { type Rgw, rgwMissing, startRgw } from '../support/rgw.ts'
 import { writeKeyFiles } from '../support/s3-keys.ts'
+import { liveOn } from '../unit/repository/support.ts'
 import { objectStoreSuite, type StoreUnderTest } from './object-store.ts'
 
 const reason = rgwMissing()
@@ -49,6 +50,13 @@ describe.skipIf(reason !== undefined)(`Ceph's RADOS Gateway${reason ? ` (${reaso
       many: 20,
     },
   )
+
+  it('carries a repository through a whole life', async () => {
+    const keyFiles = writeKeyFiles(directory, rgw)
+    const store = await openObjectStore('s3://conformance/repository', { endpoint: rgw.endpoint, keyFiles })
+    onTestFinished(() => store.close())
+    await liveOn(store)
+  })
 
   it('tells a wrong secret, a wrong access key and a missing bucket apart', async () => {
     const failure = async (changes: { accessKey?: string; secretKey?: string }, bucket = 'conformance') => {

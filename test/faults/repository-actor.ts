@@ -1,12 +1,37 @@
-/** A process for repository-storm.test.ts to kill: `STORE ACTION ROOT NAME [GRACE_MS]`. */
+/**
+ * A process for the repository's tests to kill: `STORE ACTION ROOT NAME [GRACE_MS]`. With HOLDFAST_KILL_AT=N it kills itself at the Nth of its
+ * steps: before and after everything that it changes in the store, and every other program that it runs.
+ */
 
 import { openDirStore } from '../../src/objectstore/dir.ts'
+import type { ObjectStore } from '../../src/objectstore/objectstore.ts'
 import { openRepository } from '../../src/repository/repository.ts'
 import { exec } from '../../src/system/exec.ts'
 
 const [directory = '', action, root = '', name = '', graceMs = '0'] = process.argv.slice(2)
+const killAt = Number(process.env.HOLDFAST_KILL_AT ?? 0)
+let steps = 0
+
+async function stepped<T>(work: () => Promise<T>): Promise<T> {
+  if (++steps === killAt) process.kill(process.pid, 'SIGKILL')
+  const result = await work()
+  if (++steps === killAt) process.kill(process.pid, 'SIGKILL')
+  return result
+}
+
 const store = await openDirStore(directory)
-const repository = await openRepository({ store, tools: { exec }, passphrase: 'storm', graceMs: Number(graceMs) })
+const steppedStore: ObjectStore = {
+  ...store,
+  put: (...args) => stepped(() => store.put(...args)),
+  delete: (...args) => stepped(() => store.delete(...args)),
+}
+const tools = { exec: (...args: Parameters<typeof exec>) => stepped(() => exec(...args)) }
+const repository = await openRepository({
+  store: steppedStore,
+  tools,
+  passphrase: 'storm',
+  graceMs: Number(graceMs),
+})
 
 async function act(): Promise<void> {
   if (action === 'backup') {

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { onTestFinished } from 'vitest'
+import { expect, onTestFinished } from 'vitest'
 import { openMemoryStore } from '../../../src/objectstore/memory.ts'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
 import { initRepository, openRepository, type Repository } from '../../../src/repository/repository.ts'
@@ -50,6 +50,27 @@ export async function restored(repository: Repository, backup: string, path = ''
   mkdirSync(target)
   await repository.restoreTree({ backup, target, path })
   return target
+}
+
+/** Backs up, restores, verifies, forgets and prunes an encrypted repository on `store`, until nothing but its config and key is left. */
+export async function liveOn(store: ObjectStore): Promise<void> {
+  const { repository, reopen } = await newRepository({ store, passphrase: 'secret' })
+  const root = scratch()
+  makeHostileTree(root)
+  const first = await backUp(repository, root)
+  expect(await backUp(await reopen(), root, first.id)).toMatchObject({ added: 0, root: first.root })
+  writeFileSync(join(root, 'd/large'), noise(9_000_000, 3))
+  const last = await backUp(repository, root, first.id)
+  expect(last.added).toBeLessThan(9_500_000)
+  await repository.deleteBackups((await repository.listBackups()).map(({ id }) => id).filter((id) => id !== last.id))
+  for (let i = 0; i < 2; i++) await repository.prune({ dryRun: false })
+  expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
+  expect(describeTree(await restored(await reopen(), last.id))).toBe(describeTree(root))
+  await repository.deleteBackups([last.id])
+  for (let i = 0; i < 2; i++) await repository.prune({ dryRun: false })
+  const left: string[] = []
+  for await (const { key } of store.list('')) left.push(key.split('/')[0] ?? '')
+  expect(left).toEqual(['config', 'keys'])
 }
 
 /** Everything that must be the same in a restored tree, as text. */
