@@ -13,18 +13,26 @@ import { buildPluginApp } from '../plugin/routes.ts'
 import { Catalog } from './catalog/catalog.ts'
 import { pruneOperations, putSetting } from './catalog/changes.ts'
 import type { Config } from './config.ts'
+import { createEngine } from './engine/engine.ts'
 import { AppError } from './errors.ts'
 import { Locks } from './locks.ts'
 import { buildAdminApp } from './server/app.ts'
+import { Archive } from './services/archive.ts'
+import { Backups } from './services/backups.ts'
 import type { Services } from './services/contract.ts'
 import type { Core } from './services/core.ts'
 import { Drivers } from './services/drivers.ts'
 import { Mounts } from './services/mounts.ts'
 import { Node } from './services/node.ts'
 import { keepFinished, Operations, type Phase } from './services/operations.ts'
-import { recover } from './services/recovery.ts'
+import { type Resumers, recover } from './services/recovery.ts'
+import { Restores } from './services/restores.ts'
+import { resumersOf } from './services/resumers.ts'
+import { Schedules } from './services/schedules.ts'
 import { Snapshots } from './services/snapshots.ts'
+import { Targets } from './services/targets.ts'
 import { Trash } from './services/trash.ts'
+import { Turns } from './services/turns.ts'
 import { Volumes } from './services/volumes.ts'
 import { DockerApi } from './system/docker.ts'
 import { lockPath } from './system/lock-file.ts'
@@ -55,7 +63,8 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   const config = { ...given, root: makeRoot(given.root) }
   const log = buildLog(config)
   const lock = await lockPath(config.root, 'the root directory')
-  const drivers = await Drivers.load(config, driverModules)
+  const engine = createEngine({ log })
+  const drivers = await Drivers.load(config, driverModules, (directory) => new Archive(engine, directory))
   const catalog = new Catalog(path.join(config.root, 'catalog.db'))
   const core: Core = {
     config,
@@ -63,6 +72,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
     locks: new Locks(),
     drivers,
     operations: new Operations(catalog, log, hooks.onPhase),
+    engine,
     log,
   }
   const docker = new DockerApi(config.dockerSocket)
@@ -72,10 +82,12 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   let stopping: Promise<void> | undefined
   const stop = async (): Promise<void> => {
     tidying.abort()
+    rooms.schedules.stop()
     for (const { socket } of doors) rmSync(socket, { force: true })
     await core.operations.stop(stopWaitMs)
     await Promise.all(doors.map(({ app }) => closeDoor(app)))
     await drivers.stop()
+    await engine.stop()
     await catalog.close()
     lock.release()
     log.info({ pid: process.pid }, 'stopped')
@@ -84,7 +96,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   try {
     await noteBoot(catalog)
     await rooms.mounts.takeOver(bootId())
-    void recover(core, docker)
+    void recover(core, docker, rooms.resumers)
     void drivers.start((signal) => core.operations.plainContext(signal), catalog)
     await openDoor(buildAdminApp(rooms, { logger: log }), config.socket, doors)
     await openDoor(buildPluginApp(rooms, { log }), config.pluginSocket, doors)
@@ -92,6 +104,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
     await stop()
     throw error
   }
+  rooms.schedules.start()
   void tidyRegularly(rooms, log, tidying.signal)
   log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
   return { stop: () => (stopping ??= stop()) }
@@ -117,20 +130,31 @@ function buildLog(config: Config): Logger {
 
 interface Rooms extends Services {
   readonly mounts: Mounts
-  readonly snapshots: Snapshots
   readonly trash: Trash
+  readonly backups: Backups
+  readonly schedules: Schedules
+  readonly resumers: Resumers
 }
 
 function buildServices(core: Core, docker: DockerApi): Rooms {
   const trash = new Trash(core)
+  const mounts = new Mounts(core)
+  const snapshots = new Snapshots(core, docker)
+  const turns = new Turns()
+  const restores = new Restores(core, turns)
+  const backups = new Backups({ core, docker, snapshots, mounts, turns }, restores)
   return {
     version,
-    volumes: new Volumes(core, trash),
-    mounts: new Mounts(core),
-    snapshots: new Snapshots(core, docker),
+    volumes: new Volumes(core, trash, restores),
+    mounts,
+    snapshots,
     trash,
+    targets: new Targets(core),
+    backups,
+    schedules: new Schedules({ core, snapshots, backups }),
     operations: core.operations,
     node: new Node(core, docker),
+    resumers: resumersOf(backups, restores),
   }
 }
 
@@ -179,11 +203,11 @@ async function tidyRegularly(rooms: Rooms, log: Logger, signal: AbortSignal): Pr
   }
 }
 
-async function tidy({ mounts, snapshots, trash }: Rooms, log: Logger): Promise<void> {
+async function tidy({ mounts, backups, trash }: Rooms, log: Logger): Promise<void> {
   try {
     await trash.purgeExpired()
     await mounts.sweep()
-    await snapshots.sweep()
+    await backups.sweep()
   } catch (error) {
     log.warn({ error: (error as Error).message }, 'tidying up failed')
   }

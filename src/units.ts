@@ -72,6 +72,11 @@ export function parseSnapshotName(name: unknown): string {
   return parseName('snapshot', name)
 }
 
+/** @returns the name, which can be told from a URL and from a backup @throws INVALID_ARGUMENT */
+export function parseTargetName(name: unknown): string {
+  return parseName('target', name)
+}
+
 /** Splits `VOLUME@SNAPSHOT`. @throws INVALID_ARGUMENT */
 export function parseSnapshotRef(ref: string): { volume: string; snapshot: string } {
   const at = ref.indexOf('@')

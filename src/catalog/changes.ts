@@ -4,6 +4,7 @@
  */
 
 import type {
+  Json,
   LastBackup,
   MountHold,
   Operation,
@@ -111,12 +112,13 @@ export function dropAllHolds(): Change {
 
 /**
  * After a restart of dockerd or of the daemon each of Docker's ids counts once, and may never be unmounted.
- * @param own this id and those that begin with `prefix` are not Docker's
+ * @param own this id and those that begin with one of `prefixes` are not Docker's
  */
-export function resetHolds(own: string, prefix: string): Change {
+export function resetHolds(own: string, prefixes: readonly string[]): Change {
+  const others = prefixes.map(() => ' AND substr(mount_id, 1, ?) <> ?').join('')
   return {
-    sql: 'UPDATE holds SET count = 1, stale = 1 WHERE mount_id <> ? AND substr(mount_id, 1, ?) <> ?',
-    params: [own, prefix.length, prefix],
+    sql: `UPDATE holds SET count = 1, stale = 1 WHERE mount_id <> ?${others}`,
+    params: [own, ...prefixes.flatMap((prefix) => [prefix.length, prefix])],
     volatile: true,
   }
 }
@@ -145,6 +147,11 @@ export function finishOperation(
     sql: 'UPDATE operations SET state = ?, finished_at = ?, error_code = ?, error_message = ? WHERE id = ?',
     params: [state, finishedAt, error?.code ?? null, error?.message ?? null, id],
   }
+}
+
+/** What recovery needs has changed in the operation's course. */
+export function amendOperation(id: string, payload: Json): Change {
+  return { sql: 'UPDATE operations SET payload = ? WHERE id = ?', params: [JSON.stringify(payload), id] }
 }
 
 /** Its caller has been told that it failed, and it could not be undone: it stays open, for recovery to undo and never to finish. */

@@ -11,6 +11,8 @@ export interface ForgetArgs {
   readonly volume: string
   /** Null: of every host, each by itself. */
   readonly host: string | null
+  /** Only backups that carry all of them. */
+  readonly labels?: Readonly<Record<string, string>> | undefined
   readonly policy: RetentionPolicy
   /** Of the policy's days, weeks, …; an IANA name. */
   readonly timeZone: string
@@ -34,8 +36,12 @@ export interface ForgetDecision {
  */
 export async function forget(repository: Repository, args: ForgetArgs, signal: AbortSignal): Promise<ForgetDecision[]> {
   const damaged = await repository.damagedBackups(signal)
+  const wanted = Object.entries(args.labels ?? {})
   const backups = (await repository.listBackups(new Map(), signal)).filter(
-    ({ volume, host }) => volume === args.volume && (args.host === null || host === args.host),
+    ({ volume, host, labels }) =>
+      volume === args.volume &&
+      (args.host === null || host === args.host) &&
+      wanted.every(([key, value]) => labels[key] === value),
   )
   const rules = { timeZone: args.timeZone, isSound: ({ id }: Backup) => !damaged.has(id) }
   const decisions = [...Map.groupBy(backups, ({ host }) => host).values()].flatMap((ofHost) =>

@@ -1,16 +1,12 @@
-/**
- * Opens the object store that a URL names: `s3://BUCKET[@REGION][/PREFIX]`, `file:///DIR`, or `vfs:///DIR`, which means
- * the same. What it gives retries and keeps the limits. A URL never holds keys: one that does is refused and not
- * repeated.
- */
+/** Opens the object store that a URL names (store-url.ts). What it gives retries and keeps the limits. */
 
-import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
 import { openDirStore } from './dir.ts'
 import { type Limits, limited } from './limited.ts'
-import { isKey, type ObjectStore } from './objectstore.ts'
+import type { ObjectStore } from './objectstore.ts'
 import { type RetryPolicy, retrying } from './retrying.ts'
 import { openS3Store, type S3StoreOptions } from './s3.ts'
+import { parseStoreUrl } from './store-url.ts'
 
 /** Everything but the URL. What does not concern the URL's kind of store is ignored. */
 export interface OpenStoreOptions extends Omit<S3StoreOptions, 'bucket' | 'prefix'>, Partial<Limits> {
@@ -38,36 +34,6 @@ export async function openObjectStore(url: string, options: OpenStoreOptions = {
   const { bucket, prefix, region = options.region } = parsed
   const store = await openS3Store({ ...options, bucket, prefix, region })
   return retrying(limited(store, { ...options, parallel: options.parallel ?? parallelS3 }), options.retry)
-}
-
-export type StoreUrl =
-  | { readonly kind: 'dir'; readonly path: string }
-  | { readonly kind: 's3'; readonly bucket: string; readonly region?: string; readonly prefix: string }
-
-const s3Pattern = /^s3:\/\/([a-zA-Z0-9][a-zA-Z0-9._-]{2,62})(?:@([a-z0-9-]{1,40}))?(?:\/(.*))?$/
-const forms = 'use s3://BUCKET@REGION/PREFIX or file:///DIRECTORY'
-
-/** Takes a URL apart. @throws INVALID_ARGUMENT */
-export function parseStoreUrl(url: string): StoreUrl {
-  if (/^(file|vfs):\/\//.test(url)) return { kind: 'dir', path: parseDirectory(url) }
-  const [, bucket, region, path = ''] = s3Pattern.exec(url) ?? []
-  const prefix = path.replace(/^\/+|\/+$/g, '')
-  if (bucket !== undefined && (prefix === '' || isKey(prefix))) {
-    return { kind: 's3', bucket, prefix, ...(region !== undefined && { region }) }
-  }
-  // Whatever stands before an @ may be keys.
-  const shown = url.includes('@') ? 'what was given' : `'${url}'`
-  throw new AppError('INVALID_ARGUMENT', `${shown} is not the URL of a store; ${forms}; keys go into key files`)
-}
-
-function parseDirectory(url: string): string {
-  try {
-    const parsed = new URL(url.replace(/^vfs:/, 'file:'))
-    if (parsed.search === '' && parsed.hash === '' && parsed.hostname === '') return fileURLToPath(parsed)
-  } catch {
-    // It is no URL at all.
-  }
-  throw new AppError('INVALID_ARGUMENT', `'${url}' does not name an absolute directory; ${forms}`)
 }
 
 function checkEndpoint(endpoint: string | undefined): void {

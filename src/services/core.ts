@@ -5,6 +5,7 @@ import path from 'node:path'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { Config } from '../config.ts'
 import type { Log } from '../driver.ts'
+import type { Engine } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import type { Locks } from '../locks.ts'
 import type { Snapshot, Volume } from '../model.ts'
@@ -17,6 +18,7 @@ export interface Core {
   readonly locks: Locks
   readonly drivers: Drivers
   readonly operations: Operations
+  readonly engine: Engine
   readonly log: Log
 }
 
@@ -57,6 +59,11 @@ export function volumeTarget(core: Core, name: string): string {
 /** `@` cannot be part of a volume's name. */
 export function snapshotTarget(core: Core, volume: string, snapshot: string): string {
   return path.join(mountsFolder(core), `${volume}@${snapshot}`)
+}
+
+/** Where a volume is while it is filled and nobody is to see it: no name begins with `~`. */
+export function hiddenTarget(core: Core, id: string): string {
+  return path.join(mountsFolder(core), `~${id}`)
 }
 
 /**

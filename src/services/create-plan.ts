@@ -5,9 +5,10 @@
 
 import type { Driver } from '../driver.ts'
 import { AppError } from '../errors.ts'
-import type { Bytes, OnRemove, Volume } from '../model.ts'
+import type { Bytes, Hooks, OnRemove, Volume } from '../model.ts'
 import { formatSize, parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
 import type { CreateVolumeRequest } from './contract.ts'
+import { parseHooks } from './hook-command.ts'
 
 /** A checked request. What was not asked for is undefined, so that it never differs from an existing volume. */
 export interface CreatePlan {
@@ -17,6 +18,9 @@ export interface CreatePlan {
   readonly size: Bytes | undefined
   readonly onRemove: OnRemove | undefined
   readonly source: { readonly volume: string; readonly snapshot: string } | undefined
+  /** `TARGET/ID` or `URL?backup=ID`, and the target whose access opens it, when that was named. */
+  readonly backup: { readonly ref: string; readonly target: string | undefined } | undefined
+  readonly hooks: Hooks
   readonly labels: Readonly<Record<string, string>>
   readonly options: Readonly<Record<string, string>>
 }
@@ -38,8 +42,14 @@ export function planCreate(
   const source = request.fromSnapshot === undefined ? undefined : parseSnapshotRef(request.fromSnapshot)
   const driver = request.driver ?? (source ? driverOfVolume(source.volume) : defaultDriver)
   const options = request.options ?? {}
+  const hooks = parseHooks(request)
   checkOptions(name, driverFor(driver), options)
-  checkLength(name, { ...options, ...request.labels })
+  checkLength(name, {
+    ...options,
+    ...request.labels,
+    'pre-snapshot': hooks.pre ?? '',
+    'post-snapshot': hooks.post ?? '',
+  })
   return {
     name,
     driver,
@@ -47,12 +57,38 @@ export function planCreate(
     size: request.size === undefined ? undefined : parseSize(request.size),
     onRemove: parseOnRemove(request.onRemove),
     source,
+    backup: parseBackupSource(name, request),
+    hooks,
     labels: request.labels ?? {},
     options,
   }
 }
 
-const universalKeys = ['driver', 'size', 'on-remove', 'from-snapshot', 'label.KEY']
+/** @throws INVALID_ARGUMENT */
+function parseBackupSource(name: string, request: CreateVolumeRequest): CreatePlan['backup'] {
+  const { fromBackup, fromSnapshot, target } = request
+  const fail = (fact: string): never => {
+    throw new AppError('INVALID_ARGUMENT', `volume ${name}: ${fact}`)
+  }
+  if (fromBackup === undefined) return target === undefined ? undefined : fail('target is given, but no from-backup')
+  if (fromSnapshot !== undefined) return fail('from-backup and from-snapshot are both given; give one of them')
+  if (fromBackup.includes('/')) return { ref: fromBackup, target }
+  return target === undefined
+    ? fail(`from-backup=${fromBackup} does not say where; name it as TARGET/ID or URL?backup=ID, or give target`)
+    : { ref: `${target}/${fromBackup}`, target }
+}
+
+const hookKeys = ['pre-snapshot', 'post-snapshot', 'hook-container', 'hook-timeout']
+const universalKeys = [
+  'driver',
+  'size',
+  'on-remove',
+  'from-snapshot',
+  'from-backup',
+  'target',
+  'label.KEY',
+  ...hookKeys,
+]
 
 function checkOptions(name: string, driver: Driver, options: Readonly<Record<string, string>>): void {
   for (const key of Object.keys(options)) {
@@ -106,6 +142,10 @@ export function differences(plan: CreatePlan, volume: Volume): string[] {
   compare('size', shownSize(plan.size), shownSize(volume.size))
   compare('on-remove', plan.onRemove, volume.onRemove)
   compare('from-snapshot', originOf(plan) ?? undefined, volume.origin)
+  compare('pre-snapshot', plan.hooks.pre, volume.hooks.pre)
+  compare('post-snapshot', plan.hooks.post, volume.hooks.post)
+  compare('hook-container', plan.hooks.container, volume.hooks.container)
+  compare('hook-timeout in ms', plan.hooks.timeoutMs, volume.hooks.timeoutMs)
   for (const [key, value] of Object.entries(plan.options)) compare(key, value, volume.options[key])
   for (const [key, value] of Object.entries(plan.labels)) compare(`label ${key}`, value, volume.labels[key])
   return found

@@ -11,7 +11,7 @@ import type { MountHold, Volume } from '../model.ts'
 import { mount, mountAt, readMounts, unmount } from '../system/mount.ts'
 import type { DockerVolume, MountService } from './contract.ts'
 import { type Core, findVolume, mountsFolder, now, requireDirectory, requireVolume, volumeTarget } from './core.ts'
-import { bindPrefix, cliMountId, isCliHold, kernelUses } from './use.ts'
+import { backupPrefix, bindPrefix, cliMountId, isCliHold, kernelUses } from './use.ts'
 import { volumeMountpoint, volumeTrouble } from './views.ts'
 
 /** Volumes looked at in one sweep: each look reads the mount tables of the whole host. */
@@ -67,6 +67,19 @@ export class Mounts implements MountService {
     })
   }
 
+  /** As `mount`, but a second call for the same id changes nothing. */
+  keep(name: string, mountId: string): Promise<string> {
+    return this.#locked(name, 'mounted', async () => {
+      const volume = requireVolume(this.#core, name)
+      const driver = await this.#core.drivers.ready(volume.driver)
+      const target = volumeTarget(this.#core, name)
+      await driver.mount(this.#core.operations.plainContext(), volume, target)
+      const hold = { volumeId: volume.id, snapshotId: null, mountId, count: 1, stale: false, since: now() }
+      await this.#core.catalog.write(putHold(hold))
+      return driver.mountpoint(volume, target)
+    })
+  }
+
   unmount(name: string, mountId: string): Promise<void> {
     return this.#locked(name, 'unmounted', async () => {
       const volume = findVolume(this.#core, name)
@@ -103,7 +116,7 @@ export class Mounts implements MountService {
   }
 
   resetCounts(): Promise<void> {
-    return this.#core.catalog.write(resetHolds(cliMountId, bindPrefix))
+    return this.#core.catalog.write(resetHolds(cliMountId, [bindPrefix, backupPrefix]))
   }
 
   /** At the daemon's start: what a reboot has ended is forgotten, everything else is taken over as stale. */

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto'
 import type { Catalog } from '../catalog/catalog.ts'
 import { beginOperation, type Change, finishOperation, noteFailure, pruneOperations } from '../catalog/changes.ts'
 import type { DriverContext, Log } from '../driver.ts'
-import { AppError, errno, isAppError, toAppError } from '../errors.ts'
+import { AppError, type ErrorCode, errno, isAppError, toAppError } from '../errors.ts'
 import type { Json, Operation, OperationState } from '../model.ts'
 import type { OperationService, OperationView } from './contract.ts'
 import { now } from './core.ts'
@@ -23,6 +23,8 @@ export interface Work {
   readonly id?: string | undefined
   /** Told its id once it is in the journal. */
   readonly onStarted?: ((id: string) => void) | undefined
+  /** The daemon's end leaves it open, and neither undoes nor closes it: the next start resumes it. */
+  readonly resumable?: boolean | undefined
 }
 
 /** What came out of it: the changes are committed in one transaction with the journal's closing. */
@@ -44,8 +46,12 @@ interface Running {
   readonly operation: Operation
   readonly abort: AbortController
   readonly startedMs: number
+  readonly resumable: boolean
   progress: Progress | null
 }
+
+type Body<T> = (ctx: DriverContext) => Promise<Outcome<T>>
+type Undo = (ctx: DriverContext) => Promise<void>
 
 /** How many finished operations are remembered. */
 export const keepFinished = 1_000
@@ -79,23 +85,39 @@ export class Operations implements OperationService {
    * @param undo called when `body` or the commit has failed; should it fail too, the entry stays open for the next start
    * @throws what `body` throws; ALREADY_EXISTS for an id in use; the catalog's errors, before any side effect
    */
-  async run<T>(
-    work: Work,
-    body: (ctx: DriverContext) => Promise<Outcome<T>>,
-    undo?: (ctx: DriverContext) => Promise<void>,
-  ): Promise<T> {
-    const running = await this.#begin(work)
+  async run<T>(work: Work, body: Body<T>, undo?: Undo): Promise<T> {
+    return this.#carryOut(await this.#begin(work), body, undo)
+  }
+
+  /**
+   * Goes on, under its id, with what an earlier life has left open. What its caller was told has failed is only undone.
+   * @throws as `run`; UNAVAILABLE when the daemon stops before it has begun, or in its middle
+   */
+  async resume<T>(operation: Operation, body: Body<T>, undo: Undo): Promise<T> {
+    this.#requireStarted()
+    const running = this.#enter(operation, true)
+    const { error } = operation
+    if (error === null) return this.#carryOut(running, body, undo)
+    try {
+      throw await this.#fail(running, new AppError(error.code as ErrorCode, error.message), undo)
+    } finally {
+      this.#running.delete(operation.id)
+    }
+  }
+
+  async #carryOut<T>(running: Running, body: Body<T>, undo: Undo | undefined): Promise<T> {
+    const { id, kind } = running.operation
     try {
       const { result, changes } = await body(this.#context(running))
-      this.#onPhase(work.kind, 'driven')
-      await this.#catalog.write(...changes, finishOperation(running.operation.id, 'done', now(), null))
+      this.#onPhase(kind, 'driven')
+      await this.#catalog.write(...changes, finishOperation(id, 'done', now(), null))
       this.#end(running, 'done')
-      this.#onPhase(work.kind, 'committed')
+      this.#onPhase(kind, 'committed')
       return result
     } catch (error) {
       throw await this.#fail(running, running.abort.signal.aborted ? cancelled(running) : toAppError(error), undo)
     } finally {
-      this.#running.delete(running.operation.id)
+      this.#running.delete(id)
     }
   }
 
@@ -136,7 +158,9 @@ export class Operations implements OperationService {
   /** Begins nothing any more, asks everything that runs to stop, and waits until it has been undone, at most `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true
-    for (const { abort } of this.#running.values()) abort.abort(new AppError('CANCELLED', 'the daemon is stopping'))
+    for (const { abort, operation, resumable } of this.#running.values()) {
+      abort.abort(resumable ? suspended(operation) : new AppError('CANCELLED', 'the daemon is stopping'))
+    }
     const deadline = Date.now() + timeoutMs
     while (this.#running.size > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
   }
@@ -166,13 +190,9 @@ export class Operations implements OperationService {
       finishedAt: null,
       error: null,
     }
-    if (this.#stopping) throw new AppError('UNAVAILABLE', 'the daemon is stopping; try again when it is back')
+    this.#requireStarted()
     if (!makingRoom.has(work.kind)) this.#catalog.requireRoom()
-    const running: Running = { operation, abort: new AbortController(), startedMs: performance.now(), progress: null }
-    if (this.#running.has(operation.id)) {
-      throw new AppError('ALREADY_EXISTS', `operation ${operation.id} runs already; give a new id`)
-    }
-    this.#running.set(operation.id, running)
+    const running = this.#enter(operation, work.resumable === true)
     try {
       await this.#catalog.write(beginOperation(operation))
     } catch (error) {
@@ -184,12 +204,26 @@ export class Operations implements OperationService {
     return running
   }
 
-  async #fail(
-    running: Running,
-    error: AppError,
-    undo: ((ctx: DriverContext) => Promise<void>) | undefined,
-  ): Promise<AppError> {
+  #requireStarted(): void {
+    if (this.#stopping) throw new AppError('UNAVAILABLE', 'the daemon is stopping; try again when it is back')
+  }
+
+  #enter(operation: Operation, resumable: boolean): Running {
+    if (this.#running.has(operation.id)) {
+      throw new AppError('ALREADY_EXISTS', `operation ${operation.id} runs already; give a new id`)
+    }
+    const abort = new AbortController()
+    const running: Running = { operation, abort, startedMs: performance.now(), resumable, progress: null }
+    this.#running.set(operation.id, running)
+    return running
+  }
+
+  async #fail(running: Running, error: AppError, undo: Undo | undefined): Promise<AppError> {
     const { operation } = running
+    if (isSuspension(error)) {
+      this.#log.info({ operation: operation.kind, subject: operation.subject }, 'goes on after the restart')
+      return error
+    }
     const state = isAppError(error, 'CANCELLED') ? 'cancelled' : 'failed'
     try {
       await undo?.(this.plainContext())
@@ -261,6 +295,16 @@ function whyNot({ state }: OperationView): string {
 
 function brief(error: AppError): { code: string; message: string } {
   return { code: error.code, message: error.message }
+}
+
+/** Why resumable work stops with the daemon. */
+function suspended({ id, kind, subject }: Operation): AppError {
+  const message = `the daemon is stopping; ${kind} of ${subject} goes on when it is back: holdfast operation watch ${id}`
+  return new AppError('UNAVAILABLE', message, { details: { suspended: true } })
+}
+
+function isSuspension(error: AppError): boolean {
+  return error.details['suspended'] === true
 }
 
 function cancelled(running: Running): AppError {

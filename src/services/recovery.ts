@@ -11,6 +11,7 @@ import { mountKey, trashKey, volumeKey } from '../locks.ts'
 import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import type { Core } from './core.ts'
+import { finishHooks, type HookPlan } from './hooks.ts'
 import { unpauseAll } from './pause.ts'
 import { putBack } from './trash.ts'
 import { kernelUses, requireUnused } from './use.ts'
@@ -31,6 +32,17 @@ interface Case {
 }
 
 type Recover = (job: Case) => Promise<Ending>
+
+/** Goes on with an operation that an earlier life has left open, and closes it; one that it leaves open is to be tried again. */
+export type Resume = (operation: Operation) => Promise<void>
+
+/** Work that may take long, and goes on where it was. */
+export interface Resumers {
+  /** By kind; with the volume's locks held. */
+  readonly locked: Readonly<Record<string, Resume>>
+  /** By kind; takes its locks itself, and is not waited for. */
+  readonly free: Readonly<Record<string, Resume>>
+}
 
 const recoveries: Readonly<Record<string, Recover>> = {
   'volume.create': async ({ core, ctx, operation }) => {
@@ -92,8 +104,13 @@ const recoveries: Readonly<Record<string, Recover>> = {
   },
 
   'snapshot.create': async (job) => {
-    const { snapshot, paused } = job.operation.payload as unknown as { snapshot: Snapshot; paused: string[] }
+    const { snapshot, paused, hooks } = job.operation.payload as unknown as {
+      snapshot: Snapshot
+      paused: string[]
+      hooks?: HookPlan | null
+    }
     await unpauseAll(job.docker, paused, job.core.log)
+    if (!wasAnswered(job.operation)) await finishHooks(job, hooks)
     const found = await find(job, snapshot.volumeId)
     const taken = wasAnswered(job.operation)
       ? null
@@ -127,6 +144,9 @@ const recoveries: Readonly<Record<string, Recover>> = {
     return { state: 'done', changes: [putVolume({ ...volume, size })] }
   },
 }
+
+/** Work on repositories that changes nothing of this node's, and that nothing half-made remains of. */
+const restartable = ['backup.verify', 'backup.repair', 'backup.forget', 'backup.prune']
 
 /** Null for a live one. */
 function deletedAtOf(volume: Volume | TrashedVolume): string | null {
@@ -179,24 +199,35 @@ const usualRetryMs = 30_000
  * speaks of.
  * @returns when everything has been tried once
  */
-export async function recover(core: Core, docker: DockerApi, retryMs = usualRetryMs): Promise<void> {
-  const byVolume = Map.groupBy(core.catalog.runningOperations(), volumeOf)
-  await Promise.all([...byVolume].map(([name, operations]) => recoverVolume(core, docker, name, operations, retryMs)))
-}
-
-function recoverVolume(
+export async function recover(
   core: Core,
   docker: DockerApi,
-  name: string,
-  operations: readonly Operation[],
-  retryMs: number,
+  resumers: Resumers,
+  retryMs = usualRetryMs,
 ): Promise<void> {
+  const isFree = ({ kind }: Operation): boolean => Object.hasOwn(resumers.free, kind)
+  const operations = core.catalog.runningOperations()
+  const byVolume = Map.groupBy(
+    operations.filter((operation) => !isFree(operation)),
+    volumeOf,
+  )
+  const rounds = [...byVolume].map(([name, ofVolume]) =>
+    recoverVolume({ core, docker, resumers }, name, ofVolume, retryMs),
+  )
+  for (const operation of operations.filter(isFree)) void resumers.free[operation.kind]?.(operation)
+  await Promise.all(rounds)
+}
+
+type Means = Pick<Case, 'core' | 'docker'> & { readonly resumers: Resumers }
+
+function recoverVolume(means: Means, name: string, operations: readonly Operation[], retryMs: number): Promise<void> {
   const { promise: tried, resolve } = Promise.withResolvers<void>()
   const doing = `volume ${name} is being recovered after a crash (holdfast doctor tells more)`
+  const { core } = means
   void core.locks.with(keysOf(name, operations), doing, async () => {
     let left = operations
     while (!core.operations.stopping) {
-      left = await recoverInOrder(core, docker, left)
+      left = await recoverInOrder(means, left)
       resolve()
       if (left.length === 0) return
       await setTimeout(retryMs, undefined, { ref: false })
@@ -206,15 +237,28 @@ function recoverVolume(
 }
 
 /** @returns those that are left, from the first that failed */
-async function recoverInOrder(core: Core, docker: DockerApi, operations: readonly Operation[]): Promise<Operation[]> {
+async function recoverInOrder(means: Means, operations: readonly Operation[]): Promise<Operation[]> {
   for (const [index, operation] of operations.entries()) {
-    if (!(await recoverOne(core, docker, operation))) return operations.slice(index)
+    const resume = Object.hasOwn(means.resumers.locked, operation.kind) && means.resumers.locked[operation.kind]
+    const isEnded = await (resume ? resumeOne(means.core, operation, resume) : recoverOne(means, operation))
+    if (!isEnded) return operations.slice(index)
   }
   return []
 }
 
 /** @returns false when it is to be tried again */
-async function recoverOne(core: Core, docker: DockerApi, operation: Operation): Promise<boolean> {
+async function resumeOne({ catalog, log }: Core, { id, kind, subject }: Operation, resume: Resume): Promise<boolean> {
+  // The last try may have noted something.
+  const operation = catalog.operation(id)
+  if (operation?.state !== 'running') return true
+  await resume(operation).catch((error: Error) =>
+    log.error({ operation: kind, subject, error: error.message }, 'could not resume'),
+  )
+  return catalog.operation(id)?.state !== 'running'
+}
+
+/** @returns false when it is to be tried again */
+async function recoverOne({ core, docker }: Means, operation: Operation): Promise<boolean> {
   const job: Case = { core, docker, operation, ctx: core.operations.plainContext() }
   try {
     const { state, changes } = await recoveryOf(operation)(job)
@@ -238,6 +282,7 @@ const hopeless: ReadonlySet<ErrorCode> = new Set(['CORRUPT', 'INVALID_ARGUMENT']
 
 /** @throws CORRUPT */
 function recoveryOf({ kind, payload }: Operation): Recover {
+  if (restartable.includes(kind)) return async () => undone
   const recovery = Object.hasOwn(recoveries, kind) ? recoveries[kind] : undefined
   if (recovery && payload !== null) return recovery
   throw new AppError('CORRUPT', `an entry of kind ${kind} that this program cannot read`)

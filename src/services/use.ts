@@ -13,12 +13,26 @@ export const cliMountId = 'cli'
 /** Prefix of the hold for a bind mount made by `--at`; the directory follows. */
 export const bindPrefix = 'at:'
 
+/** Prefix of the hold of a backup that reads; its operation's id follows. */
+export const backupPrefix = 'backup:'
+
 /** Docker gives a Mount 120 s; a container that is to show in the kernel's tables has done so by then. */
 const startingMs = 130_000
 
 /** Made by this node's CLI: it lives until the CLI takes it back. */
 export function isCliHold(hold: MountHold): boolean {
   return hold.mountId === cliMountId || hold.mountId.startsWith(bindPrefix)
+}
+
+/** Of a backup that runs, or that the daemon's end has interrupted: it goes with its operation. */
+export function isBackupHold(hold: MountHold): boolean {
+  return hold.mountId.startsWith(backupPrefix)
+}
+
+/** @param subject such as `volume db` */
+export function beingBackedUp(subject: string, hold: MountHold): AppError {
+  const id = hold.mountId.slice(backupPrefix.length)
+  return new AppError('IN_USE', `${subject} is being backed up; wait, or: holdfast operation cancel ${id}`)
 }
 
 /** Its Mount was answered a moment ago: the container may just not show yet. */
@@ -47,6 +61,8 @@ export async function kernelUses(core: Core, volume: Volume): Promise<number> {
  */
 export async function requireUnused(core: Core, volume: Volume): Promise<void> {
   const holds = core.catalog.holds(volume.id)
+  const backup = holds.find(isBackupHold)
+  if (backup) throw beingBackedUp(`volume ${volume.name}`, backup)
   const cli = holds.find(isCliHold)
   if (cli) {
     const [what, ref] = cli.snapshotId === null ? ['volume', volume.name] : ['snapshot', snapshotRef(core, volume, cli)]

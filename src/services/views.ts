@@ -4,6 +4,7 @@ import { toAppError } from '../errors.ts'
 import type { LastBackup, MountHold, Snapshot, TrashedVolume, Volume } from '../model.ts'
 import type { SnapshotView, TrashView, VolumeView } from './contract.ts'
 import { type Core, snapshotTarget, volumeTarget } from './core.ts'
+import { isBackupHold } from './use.ts'
 
 /** A volume's holds and snapshots, from the catalog. */
 interface Belongings {
@@ -99,7 +100,7 @@ export function snapshotView(
   snapshot: Snapshot,
   holds: readonly MountHold[],
 ): SnapshotView {
-  const mounted = holds.some((hold) => hold.snapshotId === snapshot.id)
+  const mounted = holds.some((hold) => hold.snapshotId === snapshot.id && !isBackupHold(hold))
   const { name, createdAt, size, used, labels, atomic } = snapshot
   const mountpoint = mounted ? snapshotMountpoint(core, volume, snapshot) : null
   return { volume: volume.name, name, createdAt, size, used, labels, atomic, mountpoint }

@@ -12,6 +12,9 @@ import type { CallOptions, CreateVolumeRequest, VolumeFilter, VolumeService, Vol
 import { type Core, findVolume, now, requireSnapshot, requireVolume, volumeTarget } from './core.ts'
 import { type CreatePlan, differences, originOf, planCreate } from './create-plan.ts'
 import { matches } from './filter.ts'
+import { requireHooksAllowed } from './hooks.ts'
+import { backupUrl, parseBackup, type WantedBackup } from './repositories.ts'
+import type { Restores } from './restores.ts'
 import { isDue, type Trash } from './trash.ts'
 import { requireUnused } from './use.ts'
 import { volumeView, volumeViews } from './views.ts'
@@ -21,12 +24,14 @@ type Created = { volume: VolumeView; existed: boolean }
 export class Volumes implements VolumeService {
   readonly #core: Core
   readonly #trash: Trash
+  readonly #restores: Restores
   /** Creations that run, so that Docker's second try joins the first. */
   readonly #creating = new Map<string, { plan: CreatePlan; result: Promise<Created> }>()
 
-  constructor(core: Core, trash: Trash) {
+  constructor(core: Core, trash: Trash, restores: Restores) {
     this.#core = core
     this.#trash = trash
+    this.#restores = restores
   }
 
   async create(request: CreateVolumeRequest, call: CallOptions = {}): Promise<Created> {
@@ -142,8 +147,9 @@ export class Volumes implements VolumeService {
     const keys = [volumeKey(plan.name), ...(plan.source ? [volumeKey(plan.source.volume)] : [])]
     return this.#core.locks.with(keys, `volume ${plan.name} is being created`, async () => {
       const existing = this.#core.catalog.volume(plan.name)
-      if (existing) return { volume: volumeView(this.#core, satisfied(plan, existing)), existed: true }
-      const volume = await this.#make(plan, call)
+      const backup = this.#backupOf(plan)
+      if (existing) return { volume: volumeView(this.#core, satisfied(plan, backup, existing)), existed: true }
+      const volume = await (backup ? this.#restore(plan, backup, call) : this.#make(plan, call))
       return { volume: volumeView(this.#core, volume), existed: false }
     })
   }
@@ -151,6 +157,7 @@ export class Volumes implements VolumeService {
   async #make(plan: CreatePlan, call: CallOptions): Promise<Volume> {
     const driver = await this.#core.drivers.ready(plan.driver)
     const fill = this.#filler(plan, driver)
+    requireHooksAllowed(this.#core.config.hostHooks, plan.hooks)
     const draft = draftVolume(plan)
     const work = { kind: 'volume.create', subject: plan.name, payload: { volume: { ...draft } }, id: call.operationId }
     return this.#core.operations.run(
@@ -164,6 +171,21 @@ export class Volumes implements VolumeService {
       },
       (ctx) => driver.deleteVolume(ctx, draft),
     )
+  }
+
+  /** The backup to begin as. @throws INVALID_ARGUMENT, NOT_FOUND for a target */
+  #backupOf({ name, backup }: CreatePlan): WantedBackup | undefined {
+    if (!backup) return undefined
+    const wanted = { ...parseBackup(this.#core, { backup: backup.ref }), latestOf: name }
+    if (backup.target === undefined) return wanted
+    const target = this.#core.catalog.target(backup.target)
+    if (!target) throw new AppError('NOT_FOUND', `there is no target ${backup.target}; see: holdfast target ls`)
+    return { ...wanted, repository: { ...wanted.repository, access: target.access } }
+  }
+
+  #restore(plan: CreatePlan, backup: WantedBackup, call: CallOptions): Promise<Volume> {
+    requireHooksAllowed(this.#core.config.hostHooks, plan.hooks)
+    return this.#restores.fill(draftVolume(plan), backup, '', call)
   }
 
   /** The driver's call that makes the volume: empty, or from a snapshot. */
@@ -190,8 +212,11 @@ export class Volumes implements VolumeService {
 }
 
 /** @throws ALREADY_EXISTS when the volume is not what was asked for */
-function satisfied(plan: CreatePlan, volume: Volume): Volume {
-  const found = differences(plan, volume)
+function satisfied(plan: CreatePlan, backup: WantedBackup | undefined, volume: Volume): Volume {
+  const found = [
+    ...differences(plan, volume),
+    ...(backup && !isFrom(backup, volume) ? [backupDifference(plan, volume)] : []),
+  ]
   if (found.length === 0) return volume
   throw new AppError(
     'ALREADY_EXISTS',
@@ -200,6 +225,15 @@ function satisfied(plan: CreatePlan, volume: Volume): Volume {
       details: { differences: found },
     },
   )
+}
+
+/** The latest backup of today may not be the latest of the day when it was restored. */
+function isFrom({ repository, id }: WantedBackup, { origin }: Volume): boolean {
+  return origin?.startsWith(backupUrl(repository.url, id === 'latest' ? '' : id)) === true
+}
+
+function backupDifference({ backup }: CreatePlan, { origin }: Volume): string {
+  return `from-backup is ${origin ?? 'not set'}, asked for ${backup?.ref}`
 }
 
 function draftVolume(plan: CreatePlan): Volume {
@@ -212,7 +246,7 @@ function draftVolume(plan: CreatePlan): Volume {
     labels: plan.labels,
     onRemove: plan.onRemove ?? ('adopt' in plan.options ? 'retain' : 'trash'),
     origin: originOf(plan),
-    hooks: {},
+    hooks: plan.hooks,
     state: null,
     createdAt: now(),
   }

@@ -6,17 +6,24 @@ import { join } from 'node:path'
 import { Catalog } from '../../src/catalog/catalog.ts'
 import type { Config } from '../../src/config.ts'
 import type { Log } from '../../src/driver.ts'
+import { createEngine } from '../../src/engine/engine.ts'
 import { Locks } from '../../src/locks.ts'
+import { Backups } from '../../src/services/backups.ts'
 import type { Core } from '../../src/services/core.ts'
 import { Drivers, type Waits } from '../../src/services/drivers.ts'
 import { Mounts } from '../../src/services/mounts.ts'
 import { Operations, type Phase } from '../../src/services/operations.ts'
 import { recover } from '../../src/services/recovery.ts'
+import { Restores } from '../../src/services/restores.ts'
+import { resumersOf } from '../../src/services/resumers.ts'
 import { Snapshots } from '../../src/services/snapshots.ts'
+import { Targets } from '../../src/services/targets.ts'
 import { Trash } from '../../src/services/trash.ts'
+import { Turns } from '../../src/services/turns.ts'
 import { Volumes } from '../../src/services/volumes.ts'
 import { DockerApi } from '../../src/system/docker.ts'
 import { type FakeDriver, type FakeDriverOptions, fakeDriver } from './fake-driver.ts'
+import { noArchive } from './no-archive.ts'
 
 export interface TestCore extends AsyncDisposable {
   readonly core: Core
@@ -25,6 +32,8 @@ export interface TestCore extends AsyncDisposable {
   readonly mounts: Mounts
   readonly snapshots: Snapshots
   readonly trash: Trash
+  readonly targets: Targets
+  readonly backups: Backups
   readonly phases: readonly string[]
   readonly logged: readonly string[]
   /** Ends this life, and begins another on the same root and the same storage. The directory goes with the last one. */
@@ -65,6 +74,7 @@ export function testConfig(root: string, driver = 'fake', trashKeepMs = 86_400_0
     defaultDriver: driver,
     driverOpts: {},
     trashKeepMs,
+    hostHooks: null,
     logLevel: 'silent',
     logFormat: 'json',
   }
@@ -78,17 +88,23 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   const logged: string[] = []
   const log = keepingLog(logged)
   const catalog = new Catalog(join(root, 'catalog.db'))
-  const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module }, options.waits)
+  const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module }, noArchive, options.waits)
+  const engine = createEngine({ log })
   const operations = new Operations(catalog, log, (kind: string, phase: Phase) => phases.push(`${kind} ${phase}`))
-  const core: Core = { config, catalog, locks: new Locks(), drivers, operations, log }
+  const core: Core = { config, catalog, locks: new Locks(), drivers, operations, engine, log }
   const docker = new DockerApi(config.dockerSocket)
   const trash = new Trash(core)
+  const turns = new Turns()
+  const [mounts, snapshots] = [new Mounts(core), new Snapshots(core, docker)]
+  const restores = new Restores(core, turns)
+  const backups = new Backups({ core, docker, snapshots, mounts, turns }, restores)
   const starting = drivers.start((signal) => operations.plainContext(signal), catalog)
   if (!options.prepare) await starting
   let ended = false
   const end = async (): Promise<void> => {
     if (ended) return
     ended = true
+    await engine.stop()
     await drivers.stop()
     await starting
     await catalog.close()
@@ -96,13 +112,15 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   return {
     core,
     driver,
-    volumes: new Volumes(core, trash),
-    mounts: new Mounts(core),
-    snapshots: new Snapshots(core, docker),
+    volumes: new Volumes(core, trash, restores),
+    mounts,
+    snapshots,
     trash,
+    targets: new Targets(core),
+    backups,
     phases,
     logged,
-    recover: (retryMs) => recover(core, docker, retryMs),
+    recover: (retryMs) => recover(core, docker, resumersOf(backups, restores), retryMs),
     async restart(changes = {}) {
       await end()
       const { prepare: _prepare, ...lasting } = options

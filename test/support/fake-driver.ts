@@ -1,9 +1,10 @@
 /**
  * A driver in memory for the tests of the services. Its storage outlives it, as a disk does, so that a second core can be
- * started on what a crash has left. Every call is recorded; a test can make one fail, or wait at a gate.
+ * started on what a crash has left. Every call is recorded; a test can make one fail, or wait at a gate. A volume's content is one
+ * text; while it is mounted that is the file `data.txt`.
  */
 
-import { mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Driver, DriverContext, DriverModule } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
@@ -45,8 +46,15 @@ export interface FakeDriverOptions {
   readonly name?: string
   readonly storage?: FakeStorage
   /** Capabilities that it lacks. */
-  readonly without?: readonly ('trash' | 'snapshots' | 'clone' | 'revert' | 'resize' | 'trim')[]
+  readonly without?: readonly ('trash' | 'snapshots' | 'clone' | 'revert' | 'replace' | 'resize' | 'trim')[]
+  /** Whether a snapshot costs next to nothing; default true. */
+  readonly cheap?: boolean
+  /** What a backup of a snapshot reads; default a tree. */
+  readonly source?: 'tree' | 'block'
 }
+
+/** Where a mounted volume has its content. */
+const dataFile = 'data.txt'
 
 interface Barrier extends Gate {
   readonly opened: Promise<void>
@@ -72,7 +80,7 @@ const state: DriverState = { kind: 'memory' }
 
 /** A started or startable driver; its options are `colour` and `adopt`. */
 export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
-  const { name = 'fake', storage = new Map(), without = [] } = options
+  const { name = 'fake', storage = new Map(), without = [], cheap = true, source = 'tree' } = options
   const calls: string[] = []
   const mounted = new Set<string>()
   const failures = new Map<string, { error: AppError; late: boolean }>()
@@ -111,9 +119,16 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     return content
   }
 
-  function show(target: string): void {
+  function show(target: string, content: string): void {
     mkdirSync(target, { recursive: true })
     mounted.add(target)
+    if (content !== '' && !existsSync(join(target, dataFile))) writeFileSync(join(target, dataFile), content)
+  }
+
+  /** What containers, or a restore, have made of it meanwhile. */
+  function readBack({ id }: Volume, target: string): void {
+    const volume = storage.get(id)
+    if (volume && existsSync(join(target, dataFile))) volume.content = readFileSync(join(target, dataFile), 'utf8')
   }
 
   function hide(target: string): void {
@@ -152,11 +167,19 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
       mountpoint: (_volume, _snapshot, target) => target,
       mount: (ctx, volume, snapshot, target) =>
         call('snapshots.mount', ref(volume, snapshot), ctx, () => {
-          contentOf(volume, snapshot)
-          show(target)
+          show(target, contentOf(volume, snapshot))
         }),
       unmount: (ctx, volume, snapshot, target) =>
         call('snapshots.unmount', ref(volume, snapshot), ctx, () => hide(target)),
+      isCheap: async () => cheap,
+      open: (ctx, volume, snapshot, target, base) =>
+        call('snapshots.open', `${ref(volume, snapshot)} since ${base?.name}`, ctx, () => {
+          const content = contentOf(volume, snapshot)
+          show(target, content)
+          if (source === 'tree') return { kind: 'tree', root: target, compare: 'content' } as const
+          const device = join(target, dataFile)
+          return { kind: 'block', device, size: content.length, allocated: null, changed: null } as const
+        }),
     },
     clone: {
       create: (ctx, spec, source, snapshot) =>
@@ -168,6 +191,14 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
       revert: (ctx, volume, snapshot) =>
         call('revert.revert', ref(volume, snapshot), ctx, () => {
           stored(volume).content = contentOf(volume, snapshot)
+          return state
+        }),
+    },
+    replace: {
+      replace: (ctx, volume, from) =>
+        call('replace.replace', volume.name, ctx, () => {
+          if (storage.has(from.id)) stored(volume).content = stored(from).content
+          storage.delete(from.id)
           return state
         }),
     },
@@ -201,10 +232,13 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     },
     mount: (ctx, volume, target) =>
       call('mount', volume.name, ctx, () => {
-        stored(volume)
-        show(target)
+        show(target, stored(volume).content)
       }),
-    unmount: (ctx, volume, target) => call('unmount', volume.name, ctx, () => hide(target)),
+    unmount: (ctx, volume, target) =>
+      call('unmount', volume.name, ctx, () => {
+        readBack(volume, target)
+        hide(target)
+      }),
     usage: (ctx, volume) => call('usage', volume.name, ctx, () => ({ used: 1, size: stored(volume).size })),
     ...Object.fromEntries(Object.entries(capabilities).filter(([key]) => !without.some((it) => it === key))),
   }

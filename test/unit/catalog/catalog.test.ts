@@ -131,7 +131,7 @@ describe('nouns come back as they went in', () => {
       aHold(volume.id, { mountId: 'at:/x' }),
     ]
     await catalog.write(putVolume(volume), ...holds.map(putHold))
-    await catalog.write(resetHolds('cli', 'at:'))
+    await catalog.write(resetHolds('cli', ['at:']))
     const found = catalog.holds(volume.id).map(({ mountId, count, stale }) => `${mountId} ${count} ${stale}`)
     expect(found.sort()).toEqual(['at:/x 1 false', 'cli 1 false', 'id1 1 true'])
     await catalog.write(dropAllHolds())

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { openObjectStore, parseStoreUrl } from '../../../src/objectstore/open.ts'
+import { openObjectStore } from '../../../src/objectstore/open.ts'
+import { parseStoreUrl } from '../../../src/objectstore/store-url.ts'
 
 describe('the URL of a store', () => {
   it('names a bucket, its region and a prefix', () => {

@@ -1,0 +1,357 @@
+/**
+ * Backups: creating them, and everything about those that are there. The engine works on repositories; here is decided what it works on, when,
+ * and what the catalog remembers of it.
+ */
+
+import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import { dropLastBackup } from '../catalog/changes.ts'
+import type { DriverContext } from '../driver.ts'
+import type { JobResult } from '../engine/jobs.ts'
+import { AppError } from '../errors.ts'
+import type { Operation, Volume } from '../model.ts'
+import type { ListedFile } from '../repository/list-files.ts'
+import { parseRetention } from '../repository/retention.ts'
+import { parseSnapshotName, parseVolumeName } from '../units.ts'
+import { type BackupPlan, type BackupRooms, BackupRun, backupLabel } from './backup-run.ts'
+import type {
+  BackupFileView,
+  BackupRef,
+  BackupService,
+  BackupView,
+  CallOptions,
+  CreateBackupRequest,
+  ForgetDecision,
+  PruneView,
+  RepositoryRef,
+  RestoreRequest,
+  VerifyView,
+  VolumeView,
+} from './contract.ts'
+import { now, requireSnapshot, requireVolume } from './core.ts'
+import { planHooks } from './hooks.ts'
+import { timedName } from './names.ts'
+import type { Outcome } from './operations.ts'
+import {
+  backupUrl,
+  backupView,
+  type FoundRepository,
+  findBackup,
+  findRepository,
+  parseBackup,
+  placeOf,
+  type StoredBackup,
+} from './repositories.ts'
+import type { Restores } from './restores.ts'
+
+/** A backup that runs, so that the same request joins it. */
+interface Running {
+  /** Of the operation, once it is in the journal. */
+  readonly started: Promise<string>
+  readonly wanted: Wanted
+  readonly result: Promise<BackupView>
+}
+
+type Wanted = Pick<BackupPlan, 'volumeId' | 'url' | 'labels' | 'pause'> & { readonly snapshot: string | null }
+
+interface ForgetRules {
+  readonly volume: string
+  readonly keep: string
+  /** Only backups that carry all of them. */
+  readonly labels?: Readonly<Record<string, string>> | undefined
+  readonly timeZone?: string | undefined
+  readonly dryRun?: boolean | undefined
+  readonly prune?: boolean | undefined
+}
+
+export class Backups implements BackupService {
+  readonly #rooms: BackupRooms
+  readonly #restores: Restores
+  /** By volume and repository. */
+  readonly #running = new Map<string, Running>()
+
+  constructor(rooms: BackupRooms, restores: Restores) {
+    this.#rooms = rooms
+    this.#restores = restores
+  }
+
+  async create(request: CreateBackupRequest, call: CallOptions = {}): Promise<BackupView> {
+    const { core } = this.#rooms
+    const volume = requireVolume(core, parseVolumeName(request.volume))
+    const snapshot = request.snapshot === undefined ? null : parseSnapshotName(request.snapshot)
+    if (snapshot !== null) requireSnapshot(core, volume, snapshot)
+    const repository = findRepository(core, request.to)
+    const { labels = {}, pause = false } = request
+    const wanted: Wanted = { volumeId: volume.id, url: repository.url, snapshot, labels, pause }
+    const running = this.#running.get(keyOf(wanted))
+    if (running) return join(running, wanted, volume.name, call)
+    return this.#track(wanted, async (started) => {
+      const plan = await this.#plan(volume, wanted, repository)
+      const onStarted = (id: string): void => {
+        started(id)
+        call.onStarted?.(id)
+      }
+      const id = call.operationId ?? randomUUID()
+      const work = { kind: 'backup.create', subject: subjectOf(plan), payload: BackupRun.payload(plan), id, onStarted }
+      const run = new BackupRun(this.#rooms, id, plan, false)
+      return core.operations.run(
+        { ...work, resumable: true },
+        (ctx) => run.run(ctx),
+        () => run.undo(),
+      )
+    })
+  }
+
+  /** Goes on with one that an earlier life has begun; its failure is written down, and no error. */
+  async resume(operation: Operation): Promise<void> {
+    const { core } = this.#rooms
+    const plan = operation.payload as unknown as BackupPlan
+    const snapshot = plan.snapshot && !plan.snapshot.made ? plan.snapshot.name : null
+    const driver = core.catalog.volume(plan.volume)?.driver
+    const result = this.#track({ ...plan, snapshot }, async (started) => {
+      started(operation.id)
+      const run = new BackupRun(this.#rooms, operation.id, plan, true)
+      const body = async (ctx: DriverContext): Promise<Outcome<BackupView>> => {
+        if (driver !== undefined) await Promise.race([core.drivers.started(driver), untilAborted(ctx.signal)])
+        return run.run(ctx)
+      }
+      return core.operations.resume(operation, body, () => run.undo())
+    })
+    await result.catch(() => undefined)
+  }
+
+  async list(where: RepositoryRef, volume?: string): Promise<BackupView[]> {
+    const { core } = this.#rooms
+    const repository = findRepository(core, where)
+    const found = await core.engine.run(placeOf(repository), 'listBackups', volume === undefined ? {} : { volume })
+    return found.map((backup) => backupView(repository.url, backup))
+  }
+
+  async inspect(ref: BackupRef): Promise<BackupView> {
+    const { repository, backup } = await this.#find(ref)
+    return backupView(repository.url, backup)
+  }
+
+  async listFiles(
+    ref: BackupRef,
+    path: string,
+    take: (files: readonly BackupFileView[]) => Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { repository, backup } = await this.#find(ref, signal)
+    const args = { backup: backup.id, path, recursive: true }
+    const hand = (files: readonly unknown[]) => take((files as readonly ListedFile[]).map(fileView))
+    await this.#rooms.core.engine.run(placeOf(repository), 'listFiles', args, { signal, take: hand })
+  }
+
+  restore(request: RestoreRequest, call: CallOptions = {}): Promise<VolumeView> {
+    return this.#restores.restore(request, call)
+  }
+
+  async remove(refs: readonly BackupRef[]): Promise<void> {
+    const found: { repository: FoundRepository; backup: StoredBackup }[] = []
+    for (const ref of refs) found.push(await this.#find(ref))
+    for (const ofOne of Map.groupBy(found, ({ repository }) => repository.url).values()) {
+      const [{ repository }] = ofOne as [(typeof ofOne)[number]]
+      await this.#delete(
+        repository,
+        ofOne.map(({ backup }) => backup.id),
+      )
+    }
+  }
+
+  async verify(
+    where: RepositoryRef | BackupRef,
+    { readData }: { readonly readData: boolean },
+    call: CallOptions = {},
+  ): Promise<VerifyView> {
+    const one = 'backup' in where ? await this.#find(where) : undefined
+    const repository = one?.repository ?? findRepository(this.#rooms.core, where as RepositoryRef)
+    const args = { readData, backup: one?.backup.id ?? null }
+    const found = await this.#heavy(repository, 'backup.verify', call, (ctx) =>
+      this.#rooms.core.engine.run(placeOf(repository), 'verify', args, watch(ctx)),
+    )
+    const damaged = found.damaged.map(({ id, volume, paths }) => ({
+      url: backupUrl(repository.url, id),
+      volume,
+      paths,
+    }))
+    return { ...found, damaged }
+  }
+
+  repair(
+    where: RepositoryRef,
+    options: { readonly readData: boolean },
+    call: CallOptions = {},
+  ): Promise<JobResult<'repair'>> {
+    const repository = findRepository(this.#rooms.core, where)
+    return this.#heavy(repository, 'backup.repair', call, (ctx) =>
+      this.#rooms.core.engine.run(placeOf(repository), 'repair', options, watch(ctx)),
+    )
+  }
+
+  async forget(
+    where: RepositoryRef,
+    { volume, keep, labels = {}, timeZone, dryRun = false, prune = false }: ForgetRules,
+    call: CallOptions = {},
+  ): Promise<{ decisions: ForgetDecision[]; prune: PruneView | null }> {
+    const { core } = this.#rooms
+    const repository = findRepository(core, where)
+    const zone = timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone
+    const args = { volume, host: null, labels, policy: parseRetention(keep), timeZone: zone, dryRun }
+    return this.#heavy(repository, 'backup.forget', call, async (ctx) => {
+      const decided = await core.engine.run(placeOf(repository), 'forget', args, watch(ctx))
+      const gone = dryRun ? [] : decided.filter((it) => !it.keep).map(({ backup }) => backup.id)
+      await core.catalog.write(...gone.map(dropLastBackup))
+      const pruned = prune && !dryRun ? await this.#prune(repository, false, ctx) : null
+      return {
+        decisions: decided.map((it) => ({ ...it, backup: backupView(repository.url, it.backup) })),
+        prune: pruned,
+      }
+    })
+  }
+
+  prune(where: RepositoryRef, { dryRun }: { readonly dryRun: boolean }, call: CallOptions = {}): Promise<PruneView> {
+    const repository = findRepository(this.#rooms.core, where)
+    return this.#heavy(repository, 'backup.prune', call, (ctx) => this.#prune(repository, dryRun, ctx))
+  }
+
+  /**
+   * Removes the snapshots that backups have made for themselves and that none needs any more, and unmounts what they have read. What fails is left
+   * for the next time.
+   */
+  async sweep(): Promise<void> {
+    const { core, snapshots } = this.#rooms
+    const running = new Set(core.catalog.runningOperations().map(({ id }) => id))
+    const bases = new Set(core.catalog.allLastBackups().map(({ snapshotId }) => snapshotId))
+    for (const { id, volumeId, name, labels, damage } of core.catalog.allSnapshots()) {
+      const owner = labels[backupLabel]
+      if (owner === undefined || running.has(owner) || bases.has(id) || damage !== undefined) continue
+      const volume = core.catalog.volumeById(volumeId)?.name ?? ''
+      await snapshots.remove(volume, name).catch((error: Error) => {
+        core.log.warn(
+          { subject: `${volume}@${name}`, error: error.message },
+          'could not remove the snapshot of a backup',
+        )
+      })
+    }
+    await snapshots.sweep()
+  }
+
+  /** Runs `work` as the one backup of its volume to its repository. */
+  async #track(wanted: Wanted, work: (started: (id: string) => void) => Promise<BackupView>): Promise<BackupView> {
+    const { promise: started, resolve } = Promise.withResolvers<string>()
+    const result = work(resolve)
+    const running = { started, wanted: pickWanted(wanted), result }
+    this.#running.set(keyOf(wanted), running)
+    try {
+      return await result
+    } finally {
+      this.#running.delete(keyOf(wanted))
+      if (!this.#rooms.core.operations.stopping) await this.#letGo(wanted)
+    }
+  }
+
+  /** What a backup has mounted or made for itself; never its failure. */
+  async #letGo({ volumeId }: Wanted): Promise<void> {
+    const { core, mounts } = this.#rooms
+    try {
+      const volume = core.catalog.volumeById(volumeId)
+      // Of an id that holds nothing any more: unmounts what nobody holds.
+      if (volume && !('deletedAt' in volume)) await mounts.unmount(volume.name, '')
+      await this.sweep()
+    } catch (error) {
+      core.log.warn({ error: (error as Error).message }, 'could not tidy up after a backup; tried again later')
+    }
+  }
+
+  async #plan(volume: Volume, wanted: Wanted, { url, access }: FoundRepository): Promise<BackupPlan> {
+    const { core, docker } = this.#rooms
+    const { snapshot: named, labels, pause } = wanted
+    const driver = await core.drivers.ready(volume.driver)
+    const isCheap = named === null && (await driver.snapshots?.isCheap(core.operations.plainContext(), volume)) === true
+    const made = isCheap ? { name: timedName(core, volume, 'backup'), made: true } : null
+    const snapshot = named === null ? made : { name: named, made: false }
+    const paused = snapshot === null && pause ? await docker.containersUsing(volume.name) : []
+    const hooks = snapshot === null ? await planHooks(this.#rooms, volume, null) : null
+    const what = { volumeId: volume.id, volume: volume.name, snapshot, url, access }
+    return { ...what, labels, pause, paused, hooks, plannedAt: now() }
+  }
+
+  async #find(ref: BackupRef, signal?: AbortSignal) {
+    const wanted = parseBackup(this.#rooms.core, ref)
+    return { repository: wanted.repository, backup: await findBackup(this.#rooms.core, wanted, signal) }
+  }
+
+  async #delete(repository: FoundRepository, ids: readonly string[]): Promise<void> {
+    const { core } = this.#rooms
+    await core.engine.run(placeOf(repository), 'deleteBackups', { ids })
+    await core.catalog.write(...ids.map(dropLastBackup))
+  }
+
+  /** Journalled work on a whole repository, when it is its turn. */
+  #heavy<T>(
+    repository: FoundRepository,
+    kind: string,
+    call: CallOptions,
+    work: (ctx: DriverContext) => Promise<T>,
+  ): Promise<T> {
+    const { core, turns } = this.#rooms
+    const entry = { kind, subject: repository.name, payload: {}, id: call.operationId, onStarted: call.onStarted }
+    return core.operations.run(entry, async (ctx) => {
+      return { result: await turns.with(ctx.signal, () => work(ctx)), changes: [] }
+    })
+  }
+
+  async #prune(repository: FoundRepository, dryRun: boolean, ctx: DriverContext): Promise<PruneView> {
+    const { engine } = this.#rooms.core
+    const { deleted, condemned, copied, remaining } = await engine.run(
+      placeOf(repository),
+      'prune',
+      { dryRun },
+      watch(ctx),
+    )
+    return { deleted, condemned, copied, remaining }
+  }
+}
+
+function watch({ signal, progress }: DriverContext): Pick<DriverContext, 'signal' | 'progress'> {
+  return { signal, progress }
+}
+
+function keyOf({ volumeId, url }: Wanted): string {
+  return `${volumeId} ${url}`
+}
+
+function pickWanted({ volumeId, url, snapshot, labels, pause }: Wanted): Wanted {
+  return { volumeId, url, snapshot, labels, pause }
+}
+
+/** @throws ABORTED when the one that runs is another one */
+async function join(running: Running, wanted: Wanted, name: string, call: CallOptions): Promise<BackupView> {
+  if (!isDeepStrictEqual(running.wanted, wanted)) {
+    throw new AppError(
+      'ABORTED',
+      `a backup of volume ${name} to ${wanted.url} runs already; try again when that is done`,
+    )
+  }
+  void running.started.then((id) => call.onStarted?.(id))
+  return running.result
+}
+
+function subjectOf({ volume, snapshot }: BackupPlan): string {
+  return snapshot && !snapshot.made ? `${volume}@${snapshot.name}` : volume
+}
+
+function fileView(file: ListedFile): BackupFileView {
+  const { path, type, mode, uid, gid, size, mtimeNs, target } = file
+  const modifiedAt = new Date(Number(mtimeNs / 1_000_000n)).toISOString()
+  return { path, type, mode: mode & 0o7777, uid, gid, size, modifiedAt, target }
+}
+
+function untilAborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  if (signal.aborted) reject(signal.reason)
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  return promise
+}

@@ -1,0 +1,12 @@
+/** Which services go on with which kinds of operations that the daemon's end has interrupted. */
+
+import type { Backups } from './backups.ts'
+import type { Resumers } from './recovery.ts'
+import type { Restores } from './restores.ts'
+
+export function resumersOf(backups: Backups, restores: Restores): Resumers {
+  return {
+    locked: { 'backup.restore': (operation) => restores.resume(operation) },
+    free: { 'backup.create': (operation) => backups.resume(operation) },
+  }
+}

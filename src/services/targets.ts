@@ -1,0 +1,86 @@
+/** Targets: named repositories. What they hold stays when they are forgotten; secrets are read from their files at each use, by the engine. */
+
+import { isDeepStrictEqual } from 'node:util'
+import { dropTarget, insertTarget } from '../catalog/changes.ts'
+import { AppError } from '../errors.ts'
+import type { StoreAccess, Target } from '../model.ts'
+import { normalizeStoreUrl } from '../objectstore/store-url.ts'
+import { parseTargetName } from '../units.ts'
+import type { PassphraseView, TargetCheck, TargetService, TargetView } from './contract.ts'
+import { type Core, now } from './core.ts'
+import { checkAccess, placeOf } from './repositories.ts'
+
+export class Targets implements TargetService {
+  readonly #core: Core
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  add(name: string, given: string, access?: StoreAccess): Promise<TargetView> {
+    const wanted = { name: parseTargetName(name), url: normalizeStoreUrl(given), access: checkAccess(access) }
+    return this.#core.locks.with([`target:${name}`], `target ${name} is being added`, async () => {
+      const existing = this.#core.catalog.target(name)
+      if (existing) return satisfied(existing, wanted)
+      const place = { ...placeOf(wanted), create: true }
+      const { repositoryId, encryption } = await this.#core.engine.run(place, 'init', { label: 'target add' })
+      const target = { ...wanted, repositoryId, encrypted: encryption !== 'none', createdAt: now() }
+      await this.#core.catalog.write(insertTarget(target))
+      return target
+    })
+  }
+
+  list(): TargetView[] {
+    return this.#core.catalog.targets()
+  }
+
+  inspect(name: string): TargetView {
+    const target = this.#core.catalog.target(name)
+    if (target) return target
+    throw new AppError('NOT_FOUND', `there is no target ${name}; see: holdfast target ls`)
+  }
+
+  async remove(name: string): Promise<void> {
+    this.inspect(name)
+    const schedules = this.#core.catalog.schedules().filter(({ target }) => target === name)
+    if (schedules.length > 0) {
+      const names = schedules.map((schedule) => schedule.name).join(', ')
+      throw new AppError(
+        'IN_USE',
+        `target ${name} is used by schedule ${names}; remove that first: holdfast schedule rm`,
+      )
+    }
+    await this.#core.catalog.write(dropTarget(name))
+  }
+
+  async check(name: string): Promise<TargetCheck> {
+    const target = this.inspect(name)
+    const { ifAbsent, listing, facts } = await this.#core.engine.run(placeOf(target), 'probe', {})
+    const backups = await this.#core.engine.run(placeOf(target), 'listBackups', {})
+    const { kind, details } = facts
+    return { name, url: target.url, store: { kind, ifAbsent, listing, details }, backups: backups.length }
+  }
+
+  passphrases(name: string): Promise<PassphraseView[]> {
+    return this.#core.engine.run(placeOf(this.inspect(name)), 'listPassphrases', {})
+  }
+
+  addPassphrase(name: string, file: string): Promise<PassphraseView> {
+    const { passphraseFile } = checkAccess({ passphraseFile: file })
+    const args = { file: passphraseFile ?? file, label: 'target passphrase add' }
+    return this.#core.engine.run(placeOf(this.inspect(name)), 'addPassphrase', args)
+  }
+
+  async removePassphrase(name: string, id: string): Promise<void> {
+    await this.#core.engine.run(placeOf(this.inspect(name)), 'removePassphrase', { id })
+  }
+}
+
+/** @throws ALREADY_EXISTS when the target is another one */
+function satisfied(existing: Target, wanted: Pick<Target, 'url' | 'access'>): Target {
+  if (existing.url === wanted.url && isDeepStrictEqual(existing.access, wanted.access)) return existing
+  throw new AppError(
+    'ALREADY_EXISTS',
+    `target ${existing.name} exists, for ${existing.url}, or with other settings; take another name, or remove it first`,
+  )
+}

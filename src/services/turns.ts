@@ -1,0 +1,40 @@
+/** Turns at heavy work: so many at once on this node, the others wait for theirs. */
+
+import { Semaphore } from 'async-mutex'
+
+/** How many backups, restores, prunes and verifies run at once. */
+const heavyAtOnce = 2
+
+export class Turns {
+  readonly #semaphore: Semaphore
+
+  constructor(atOnce = heavyAtOnce) {
+    this.#semaphore = new Semaphore(atOnce)
+  }
+
+  /** Runs `work` when it is its turn. @throws the signal's reason when that aborts before */
+  async with<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const release = await this.#acquire(signal)
+    try {
+      return await work()
+    } finally {
+      release()
+    }
+  }
+
+  async #acquire(signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted()
+    const turn = this.#semaphore.acquire().then(([, release]) => release)
+    const aborted = Promise.withResolvers<never>()
+    const abort = (): void => aborted.reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      return await Promise.race([turn, aborted.promise])
+    } catch (error) {
+      void turn.then((release) => release()) // It passes on a turn that comes too late.
+      throw error
+    } finally {
+      signal.removeEventListener('abort', abort)
+    }
+  }
+}
