@@ -19,6 +19,8 @@ export interface Config {
   /** Settings of each driver, by its name. */
   readonly driverOpts: Readonly<Record<string, Readonly<Record<string, string>>>>
   readonly trashKeepMs: number
+  /** Where the programs are that hooks may run on this node; null: they may run none. */
+  readonly hostHooks: string | null
   readonly logLevel: (typeof logLevels)[number]
   readonly logFormat: 'json' | 'pretty'
 }
@@ -93,6 +95,13 @@ export const settings = [
     placeholder: 'TIME',
     default: '24h',
     description: 'how long removed volumes can be restored; 0s: not at all',
+  },
+  {
+    key: 'host-hooks',
+    kind: 'text',
+    placeholder: 'DIR',
+    default: '',
+    description: "a directory of programs, all of them root's, that hooks may run on this node (default: none may)",
   },
   {
     key: 'log-level',
@@ -228,6 +237,7 @@ function build(value: (key: string) => Value): Config {
     defaultDriver: chooseDefaultDriver(drivers, String(value('default-driver'))),
     driverOpts: parseDriverOpts(value('driver-opt')),
     trashKeepMs: parseDuration(String(value('trash-keep'))),
+    hostHooks: value('host-hooks') === '' ? null : absolute('host-hooks', value('host-hooks')),
     logLevel: value('log-level') as Config['logLevel'],
     logFormat: value('log-format') as Config['logFormat'],
   }

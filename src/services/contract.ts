@@ -379,6 +379,8 @@ export interface BackupService {
     rules: {
       readonly volume: string
       readonly keep: string
+      /** Only backups with all of these labels; the others are neither counted nor removed. */
+      readonly labels?: Readonly<Record<string, string>> | undefined
       readonly timeZone?: string | undefined
       readonly dryRun?: boolean | undefined
       readonly prune?: boolean | undefined

@@ -5,14 +5,18 @@
 
 import { existsSync, readdirSync, statfsSync } from 'node:fs'
 import path from 'node:path'
+import type { Driver, DriverContext } from '../driver.ts'
 import { toAppError } from '../errors.ts'
-import type { Finding, Volume } from '../model.ts'
+import type { Finding, Schedule, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import { readMounts } from '../system/mount.ts'
 import { dockerdStartedAt } from '../system/process.ts'
 import { isListening } from '../system/socket.ts'
 import { formatSize } from '../units.ts'
-import { type Core, mountsFolder } from './core.ts'
+import { type Core, hiddenTarget, mountsFolder } from './core.ts'
+import { volumesBeingFilled } from './restores.ts'
+import { isUnfinished } from './schedules.ts'
+import { checkTargets } from './target-check.ts'
 import { volumeTrouble } from './views.ts'
 
 interface Patient {
@@ -103,7 +107,10 @@ const checks: Readonly<Record<string, Check>> = {
   'unreferenced-mounts': async ({ core }) => {
     const held = new Set(core.catalog.allHolds().map((hold) => `${hold.volumeId}@${hold.snapshotId ?? ''}`))
     const folder = `${mountsFolder(core)}/`
-    const mounted = readMounts().filter(({ mountpoint }) => mountpoint.startsWith(folder))
+    const filled = volumesBeingFilled(core).map(({ id }) => hiddenTarget(core, id))
+    const mounted = readMounts().filter(
+      ({ mountpoint }) => mountpoint.startsWith(folder) && !filled.includes(mountpoint),
+    )
     const orphans = mounted.filter(({ mountpoint }) => {
       const [name = '', snapshotName] = mountpoint.slice(folder.length).split('@')
       const id = core.catalog.volume(name)?.id ?? ''
@@ -124,7 +131,12 @@ const checks: Readonly<Record<string, Check>> = {
   storage: async ({ core }) => {
     const ctx = core.operations.plainContext(AbortSignal.timeout(checkDeadlineMs))
     const found = core.drivers.all().map(async ({ driver, state, error: reason }) => {
-      if (state === 'ready') return driver.check(ctx, core.catalog.volumesOfDriver(driver.name))
+      if (state === 'ready') {
+        return driver.check(ctx, [
+          ...core.catalog.volumesOfDriver(driver.name),
+          ...(await findFilled(core, driver, ctx)),
+        ])
+      }
       const remedy = 'mend that: the daemon tries again by itself'
       return [
         error(
@@ -157,6 +169,10 @@ const checks: Readonly<Record<string, Check>> = {
         error('catalog-damaged', 'catalog.db', text, 'stop the daemon and restore the catalog from a copy'),
       ),
 
+  targets: async ({ core }) => checkTargets(core),
+
+  schedules: async ({ core }) => core.catalog.schedules().flatMap((schedule) => checkSchedule(core, schedule)),
+
   operations: async ({ core }) =>
     core.operations
       .stranded()
@@ -168,6 +184,52 @@ const checks: Readonly<Record<string, Check>> = {
           'see the log for the reason; every start of the daemon tries again',
         ),
       ),
+}
+
+/** What restores have made so far, which no record shows yet. */
+async function findFilled(core: Core, driver: Driver, ctx: DriverContext): Promise<Volume[]> {
+  const wanted = volumesBeingFilled(core).filter((volume) => volume.driver === driver.name)
+  const found = await Promise.all(
+    wanted.map(async (volume) => ({ ...volume, state: await driver.findVolume(ctx, volume) })),
+  )
+  return found.filter(({ state }) => state !== null)
+}
+
+/** Failed runs of a schedule that are more than an accident. */
+const manyFailures = 3
+/** The clock is looked at every minute. */
+const overdueMs = 10 * 60_000
+const longRunMs = 24 * 3_600_000
+
+/** One that is paused, or whose volume is in the trash, is as its owner wants it. */
+function checkSchedule(core: Core, { name, volumeId, paused, state }: Schedule): Finding[] {
+  const volume = core.catalog.volumeById(volumeId)
+  if (paused || !volume || 'deletedAt' in volume) return []
+  const { failures, lastError, nextRunAt, lastRunAt } = state
+  const remedy = `mend that, then: holdfast schedule run ${name}`
+  if (lastError) {
+    const text = failures > 0 ? `has failed ${failures} times since its last success` : 'has run, but not all of it'
+    const finding = failures >= manyFailures ? error : warning
+    return [
+      finding(
+        'schedule-failing',
+        name,
+        `schedule ${name} of volume ${volume.name} ${text}: ${lastError.message}`,
+        remedy,
+      ),
+    ]
+  }
+  if (isUnfinished(state) && isOlder(lastRunAt, longRunMs)) {
+    const text = `schedule ${name} of volume ${volume.name} has been running since ${lastRunAt}, and leaves out what comes due meanwhile`
+    return [warning('schedule-overdue', name, text, 'see what it does: holdfast operation ls')]
+  }
+  if (!isOlder(nextRunAt, overdueMs)) return []
+  const text = `schedule ${name} of volume ${volume.name} was due at ${nextRunAt} and has not run`
+  return [warning('schedule-overdue', name, text, 'see the log for the reason; a restart of the daemon catches it up')]
+}
+
+function isOlder(time: string | null, ms: number): boolean {
+  return time !== null && Date.now() - Date.parse(time) > ms
 }
 
 function checkRecord(core: Core, volume: Volume): Finding[] {

@@ -1,0 +1,149 @@
+/**
+ * One run of a schedule: a snapshot, a backup, and then what retention no longer keeps of either. Each step is an operation of its own; the
+ * run writes down nothing, and can be gone on with after a crash, because all that it makes is named after the moment at which it began.
+ */
+
+import { createHash } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
+import { putSetting } from '../catalog/changes.ts'
+import { AppError, type ErrorCode, isAppError, toAppError } from '../errors.ts'
+import type { Operation, Schedule, Snapshot, Timestamp, Volume } from '../model.ts'
+import { applyRetention, parseRetention } from '../repository/retention.ts'
+import type { BackupService, CallOptions, SnapshotService } from './contract.ts'
+import { type Core, now } from './core.ts'
+
+/** What a run works with. */
+export interface ScheduleRooms {
+  readonly core: Core
+  readonly snapshots: Pick<SnapshotService, 'create' | 'remove'>
+  readonly backups: Pick<BackupService, 'create' | 'forget' | 'prune'>
+}
+
+/** On the snapshots and backups that a schedule has made: its name. Its retention looks at no others. */
+const scheduleLabel = 'holdfast.schedule'
+const lookEveryMs = 500
+/** Of one target, by any number of schedules. */
+const pruneEveryMs = 24 * 3_600_000
+
+/** A schedule whose run begins, or goes on. */
+export interface Run {
+  readonly schedule: Schedule
+  readonly volume: Volume
+  /** Tells it from the schedule's other runs. */
+  readonly startedAt: Timestamp
+}
+
+/**
+ * Makes what the schedule is for, then applies retention. Done again for the same run, it makes nothing twice.
+ * @param call followed in its longest step
+ * @returns why retention could not be applied, or null: what was to be made is there all the same
+ * @throws what the snapshot or the backup throws
+ */
+export async function carryOut(rooms: ScheduleRooms, run: Run, call: CallOptions = {}): Promise<AppError | null> {
+  const { schedule } = run
+  if (schedule.snapshot) await makeSnapshot(rooms, run, schedule.target === null ? call : {})
+  if (schedule.target !== null) await makeBackup(rooms, run, schedule.target, call)
+  try {
+    if (schedule.keepSnapshots !== null) await thinSnapshots(rooms, run, schedule.keepSnapshots)
+    if (schedule.keep !== null && schedule.target !== null)
+      await thinBackups(rooms, run, schedule.target, schedule.keep)
+    return null
+  } catch (error) {
+    const { code, message } = toAppError(error)
+    return new AppError(code, `retention could not be applied: ${message}`, { cause: error })
+  }
+}
+
+/** Whether the run has begun to make something, so that it is to be gone on with. */
+export function hasTrace({ core }: ScheduleRooms, run: Run): boolean {
+  return core.catalog.operation(backupOperation(run)) !== undefined || madeSnapshot(core, run) !== undefined
+}
+
+/** `nightly-20261123-030000`, in UTC. */
+export function snapshotName(schedule: string, startedAt: Timestamp): string {
+  const [day, time] = startedAt.replaceAll(/[-:]/g, '').split('T') as [string, string]
+  return `${schedule}-${day}-${time.slice(0, 6)}`
+}
+
+function labelsOf({ schedule }: Run): Record<string, string> {
+  return { [scheduleLabel]: schedule.name }
+}
+
+/** Its backup's operation, found again by a later life. */
+function backupOperation({ schedule, startedAt }: Run): string {
+  const words = [schedule.name, schedule.volumeId, schedule.createdAt, startedAt]
+  return createHash('sha256').update(words.join('\n')).digest('hex').slice(0, 32)
+}
+
+function madeSnapshot(core: Core, { schedule, volume, startedAt }: Run): Snapshot | undefined {
+  const found = core.catalog.snapshot(volume.id, snapshotName(schedule.name, startedAt))
+  return found?.labels[scheduleLabel] === schedule.name ? found : undefined
+}
+
+async function makeSnapshot({ core, snapshots }: ScheduleRooms, run: Run, call: CallOptions): Promise<void> {
+  if (madeSnapshot(core, run)) return
+  const request = { name: snapshotName(run.schedule.name, run.startedAt), labels: labelsOf(run) }
+  try {
+    await snapshots.create(run.volume.name, request, call)
+  } catch (error) {
+    // Recovery has finished it meanwhile.
+    if (!isAppError(error, 'ALREADY_EXISTS') || !madeSnapshot(core, run)) throw error
+  }
+}
+
+async function makeBackup(
+  { core, backups }: ScheduleRooms,
+  run: Run,
+  target: string,
+  call: CallOptions,
+): Promise<void> {
+  const { schedule, volume, startedAt } = run
+  const operationId = backupOperation(run)
+  if (core.catalog.operation(operationId)) return requireDone(await ended(core, operationId))
+  const snapshot = schedule.snapshot ? snapshotName(schedule.name, startedAt) : undefined
+  const request = { volume: volume.name, snapshot, to: { at: target }, labels: labelsOf(run) }
+  await backups.create(request, { operationId, ...call })
+}
+
+/** Recovery goes on with it. @throws UNAVAILABLE when the daemon stops */
+async function ended(core: Core, id: string): Promise<Operation | undefined> {
+  for (;;) {
+    const operation = core.catalog.operation(id)
+    if (operation?.state !== 'running') return operation
+    if (core.operations.stopping) throw new AppError('UNAVAILABLE', 'the daemon is stopping')
+    await pause(lookEveryMs, undefined, { ref: false })
+  }
+}
+
+function requireDone(operation: Operation | undefined): void {
+  if (operation?.state === 'done') return
+  const { code = 'INTERNAL', message = 'it was interrupted' } = operation?.error ?? {}
+  throw new AppError(code as ErrorCode, `the backup that was begun before a restart of the daemon: ${message}`)
+}
+
+/** Those in use stay until the next run. */
+async function thinSnapshots({ core, snapshots }: ScheduleRooms, run: Run, keep: string): Promise<void> {
+  const { schedule, volume } = run
+  const own = core.catalog
+    .snapshots(volume.id)
+    .filter(({ labels, damage }) => labels[scheduleLabel] === schedule.name && damage === undefined)
+  const decisions = applyRetention(own, parseRetention(keep), { timeZone: schedule.timeZone })
+  for (const { item } of decisions.filter((decision) => !decision.keep)) {
+    await snapshots.remove(volume.name, item.name).catch((error: unknown) => {
+      if (!isAppError(error, 'IN_USE', 'NOT_FOUND')) throw error
+      core.log.info({ subject: `${volume.name}@${item.name}`, error: error.message }, 'kept for now: it is in use')
+    })
+  }
+}
+
+async function thinBackups({ core, backups }: ScheduleRooms, run: Run, target: string, keep: string): Promise<void> {
+  const { timeZone } = run.schedule
+  await backups.forget({ at: target }, { volume: run.volume.name, keep, timeZone, labels: labelsOf(run) })
+  const key = `pruned:${target}`
+  const last = Date.parse(core.catalog.setting(key) ?? '')
+  if (Math.abs(Date.now() - last) < pruneEveryMs) return
+  await core.catalog.write(putSetting(key, now()))
+  await backups.prune({ at: target }, { dryRun: false }).catch((error: unknown) => {
+    if (!isAppError(error, 'ABORTED')) throw error // Another node's prune is as good.
+  })
+}
