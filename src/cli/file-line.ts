@@ -36,6 +36,6 @@ function permissions(mode: number): string {
 export function fileLine({ path, type, mode, uid, gid, size, modifiedAt, target }: BackupFileView): string {
   const owner = `${String(uid).padStart(5)} ${String(gid).padStart(5)}`
   const when = modifiedAt.slice(0, 16).replace('T', ' ')
-  const name = target === null ? path : `${path} -> ${target}`
+  const name = `${path || '.'}${target === null ? '' : ` -> ${target}`}`
   return printable(`${typeLetters[type]}${permissions(mode)} ${owner} ${String(size).padStart(10)} ${when} ${name}`)
 }

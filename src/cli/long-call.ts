@@ -3,7 +3,7 @@
  * the daemon to cancel it and goes on waiting for the answer, a second one leaves at once.
  */
 
-import { AppError, isAppError } from '../errors.ts'
+import { AppError, errno, isAppError } from '../errors.ts'
 import type { OperationView } from '../server/schemas.ts'
 import { api, type Client, type Method } from './client.ts'
 import type { Door } from './command.ts'
@@ -28,13 +28,23 @@ export async function longCall<T>(
   try {
     return await answer
   } catch (error) {
-    if (!leave.signal.aborted) throw error
+    if (!leave.signal.aborted) throw isCut(error) ? goingOn(error, operationId) : error
     throw new AppError('CANCELLED', 'left without an answer; the daemon may still finish it', { cause: error })
   } finally {
     answered.abort()
     stopListening()
     await watched
   }
+}
+
+/** The daemon has ended before it answered. */
+function isCut(error: unknown): error is AppError {
+  return isAppError(error, 'UNAVAILABLE') && ['ECONNRESET', 'EPIPE'].includes(errno(error.cause) ?? '')
+}
+
+function goingOn({ code, message, cause }: AppError, id: string): AppError {
+  const remedy = `what it had begun may go on when it is back: holdfast operation watch ${id}`
+  return new AppError(code, `${message}; ${remedy}`, { details: { operation: id }, cause })
 }
 
 /** @returns what takes the listener away again */

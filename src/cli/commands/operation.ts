@@ -1,6 +1,6 @@
 /** `holdfast operation`. */
 
-import { AppError, type ErrorCode, errorTable } from '../../errors.ts'
+import { AppError, type ErrorCode, errorTable, isAppError } from '../../errors.ts'
 import type { OperationView } from '../../server/schemas.ts'
 import { api, type Client } from '../client.ts'
 import { command, type Noun } from '../command.ts'
@@ -10,6 +10,8 @@ import { formatAge, formatFields, formatSpan, formatTable, type Output } from '.
 import { formatProgress, formatRate, formatShare, ProgressLine } from '../progress.ts'
 
 const pollMs = 500
+/** An operation may survive the daemon: how long to wait for its next life. */
+const restartMs = 60_000
 
 const idArgument = { name: 'ID', complete: 'operation' } as const
 
@@ -75,11 +77,18 @@ function assertDone({ id, kind, subject, state, error }: OperationView): void {
 
 async function follow(client: Client, output: Output, id: string): Promise<OperationView> {
   const line = new ProgressLine(output)
+  let seenMs: number | undefined
   try {
     for (;;) {
-      const operation = await find(client, id)
-      if (operation.state !== 'running') return operation
-      line.show(operation)
+      const operation = await find(client, id).catch((error: unknown) => {
+        const mayComeBack = seenMs !== undefined && Date.now() - seenMs < restartMs
+        if (!mayComeBack || !isAppError(error, 'UNAVAILABLE')) throw error
+      })
+      if (operation) {
+        if (operation.state !== 'running') return operation
+        seenMs = Date.now()
+        line.show(operation)
+      }
       await pause(pollMs)
     }
   } finally {

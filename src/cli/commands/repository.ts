@@ -6,6 +6,7 @@ import { formatSize } from '../../units.ts'
 import { command } from '../command.ts'
 import { detachOption, workOrDetach } from '../detach.ts'
 import { formatFields, formatTable, printable } from '../output.ts'
+import { parseLabels } from '../pairs.ts'
 import { accessOf, accessOptions } from '../store-access.ts'
 
 const repositoryArgument = { name: 'TARGET|URL', complete: 'target' } as const
@@ -112,6 +113,12 @@ export const forget = command({
   options: {
     volume: { type: 'string', required: true, placeholder: 'VOLUME', complete: 'volume', help: 'whose backups' },
     keep: { type: 'string', required: true, placeholder: 'RULES', help: 'the retention, such as last=3,daily=7' },
+    label: {
+      type: 'string',
+      multiple: true,
+      placeholder: 'K=V',
+      help: 'only those with this label, as if there were no others',
+    },
     timezone: {
       type: 'string',
       placeholder: 'TZ',
@@ -124,7 +131,8 @@ export const forget = command({
   },
   async run({ args: [at], options, ...door }) {
     const { volume, keep, timezone: timeZone, prune, detach } = options
-    const body = { at, access: accessOf(options), volume, keep, timeZone, prune, dryRun: options['dry-run'] }
+    const labels = options.label && parseLabels(options.label)
+    const body = { at, access: accessOf(options), volume, keep, labels, timeZone, prune, dryRun: options['dry-run'] }
     return await workOrDetach<ForgetView>(door, '/v1/backups/forget', body, detach, (decided) => {
       door.output.result(decided, () => showForgotten(decided))
       return 0

@@ -1,6 +1,6 @@
 /** `holdfast schedule`. */
 
-import type { ScheduleView } from '../../server/schemas/schedule.ts'
+import type { CreateScheduleRequest, ScheduleView } from '../../server/schemas/schedule.ts'
 import { api, type Client } from '../client.ts'
 import { command, type Noun } from '../command.ts'
 import { removeEach, showEach } from '../each.ts'
@@ -36,7 +36,7 @@ const create = command({
   },
   async run({ args: [volume], options, output, work }) {
     const { cron, snapshot, backup: target, keep, name, timezone: timeZone, jitter } = options
-    const body = {
+    const body: CreateScheduleRequest = {
       volume,
       cron,
       snapshot,

@@ -139,11 +139,12 @@ export const forgetBody = object(
     ...repositoryFields,
     volume: text,
     keep: { type: 'string', description: 'such as last=3,daily=7,within=30d' },
+    labels: { ...textMap, description: 'only backups with all of these; the others are neither counted nor removed' },
     timeZone: text,
     dryRun: yesOrNo,
     prune: yesOrNo,
     detach,
   },
-  ['access', 'timeZone', 'dryRun', 'prune', 'detach'],
+  ['access', 'labels', 'timeZone', 'dryRun', 'prune', 'detach'],
 )
 export const pruneBody = object({ ...repositoryFields, dryRun: yesOrNo, detach }, ['access', 'dryRun', 'detach'])

@@ -15,7 +15,7 @@ const file = { type: 'string', description: "a file's absolute path, on the daem
 const bytesPerSecond = { type: 'integer', minimum: 1, description: 'bytes a second' } as const
 
 /** How a store is reached: never a secret, only files that hold one. */
-export const storeAccess = viewOf<StoreAccess>()(
+const storeAccess = viewOf<StoreAccess>()(
   object(
     {
       endpoint: { type: 'string', description: "of an S3 server that is not Amazon's" },

@@ -100,9 +100,17 @@ describe('requests', () => {
   })
 
   it('of backup forget name the rules', async () => {
-    const line = 'backup forget nas --volume db --keep last=1,within=30d --timezone Europe/Berlin --dry-run --prune'
+    const line =
+      'backup forget nas --volume db --keep last=1,within=30d --label a=b --timezone Europe/Berlin --dry-run --prune'
     await cli.holdfast(...line.split(' '))
-    const rules = { volume: 'db', keep: 'last=1,within=30d', timeZone: 'Europe/Berlin', dryRun: true, prune: true }
+    const rules = {
+      volume: 'db',
+      keep: 'last=1,within=30d',
+      labels: { a: 'b' },
+      timeZone: 'Europe/Berlin',
+      dryRun: true,
+      prune: true,
+    }
     expect(asked('backups.forget')).toEqual([[{ at: 'nas' }, rules, { operationId }]])
   })
 
@@ -239,6 +247,14 @@ describe('backup ls-files', () => {
     expect(await cli.holdfast('backup', 'ls-files', 'nas/gone')).toMatchObject({ code: 3, stdout: '' })
     const { stdout } = await cli.holdfast('backup', 'ls-files', 'nas/gone', '--json')
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'NOT_FOUND' } })
+  })
+
+  it('shows the root of the tree as a dot', async () => {
+    const root = { path: '', type: 'directory', mode: 0o700, uid: 0, gid: 0, size: 0, target: null }
+    const listFiles = async (_ref: unknown, _path: string, take: (files: object[]) => Promise<void>) =>
+      await take([{ ...root, modifiedAt: '2026-11-23T10:00:00.000Z' }])
+    Object.assign(cli.services.backups, { listFiles })
+    expect((await cli.holdfast('backup', 'ls-files', 'nas/1')).stdout).toMatch(/^drwx------ .* \.\n$/)
   })
 
   it('carries a list that is longer than any buffer', async () => {

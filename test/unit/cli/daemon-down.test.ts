@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Client } from '../../../src/cli/client.ts'
+import { arrayItems } from '../../../src/cli/json-array.ts'
 
 let directory: string
 let server: Server | undefined
@@ -69,5 +70,36 @@ describe('a daemon that cannot be asked', () => {
     await expect(new Client(socket).request('GET', '/v1/info', { signal: AbortSignal.timeout(50) })).rejects.toThrow(
       /timeout/,
     )
+  })
+})
+
+describe('a list that is sent while it is made', () => {
+  async function read(client: Client): Promise<object[]> {
+    const items: object[] = []
+    for await (const group of arrayItems(client, '/v1/backups/files', {})) items.push(...group)
+    return items
+  }
+
+  it('is whole with its bracket', async () => {
+    expect(await read(await answering('HTTP/1.1 200 OK\r\n\r\n[\n{"a":1},\n{"a":2}\n]\n'))).toEqual([
+      { a: 1 },
+      { a: 2 },
+    ])
+  })
+
+  it.each([
+    ['nothing', ''],
+    ['half a head', 'HTTP/1.1 200 OK\r\nContent-'],
+    ['the head', 'HTTP/1.1 200 OK\r\n\r\n'],
+    ['an item', 'HTTP/1.1 200 OK\r\n\r\n[\n{"a":1},\n'],
+    ['half an item', 'HTTP/1.1 200 OK\r\n\r\n[\n{"a":1},\n{"a"'],
+    ['the last item', 'HTTP/1.1 200 OK\r\n\r\n[\n{"a":1}'],
+  ])('and that ends after %s, is UNAVAILABLE', async (_what, bytes) => {
+    await expect(read(await answering(bytes))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  })
+
+  it('of a daemon that is not there, is UNAVAILABLE with the remedy', async () => {
+    const error = { code: 'UNAVAILABLE', message: expect.stringContaining('start it with scripts/up') }
+    await expect(read(new Client(path.join(directory, 'none')))).rejects.toMatchObject(error)
   })
 })

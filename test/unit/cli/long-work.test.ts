@@ -1,5 +1,7 @@
+import { createServer } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { formatProgress } from '../../../src/cli/progress.ts'
+import { AppError } from '../../../src/errors.ts'
 import type { OperationView } from '../../../src/server/schemas.ts'
 import { Harness } from './harness.ts'
 
@@ -96,6 +98,33 @@ describe('operations', () => {
       }),
     })
     expect(await cli.holdfast('operation', 'watch', id)).toEqual({ code: 10, stdout: '', stderr: 'holdfast: full\n' })
+  })
+})
+
+describe('a daemon that ends', () => {
+  it('is waited for by a watch', async () => {
+    const { stdout } = await cli.holdfast(...'backup create slow --to nas --detach'.split(' '))
+    const { inspect, cancel } = cli.services.operations
+    let asked = 0
+    const restarting = (id: string): OperationView => {
+      if (++asked === 2) throw new AppError('UNAVAILABLE', 'the daemon is stopping')
+      if (asked === 3) cancel(id)
+      return inspect(id)
+    }
+    Object.assign(cli.services.operations, { inspect: restarting })
+    const { code, stderr } = await cli.holdfast('operation', 'watch', stdout.trim())
+    expect({ code, stderr }).toEqual({ code: 130, stderr: 'holdfast: backup.create of slow was cancelled\n' })
+    expect(asked).toBe(3)
+  })
+
+  it('leaves the id of what may go on', async () => {
+    const server = createServer((connection) => void connection.once('data', () => connection.destroy()))
+    const socket = `${cli.socket}.ending`
+    await new Promise<void>((resolve) => server.listen(socket, resolve))
+    const { code, stderr } = await cli.holdfast('--socket', socket, ...'backup create db --to nas'.split(' '))
+    await new Promise((resolve) => server.close(resolve))
+    expect(code).toBe(9)
+    expect(stderr).toMatch(/may go on when it is back: holdfast operation watch [0-9a-f-]{36}\n$/)
   })
 })
 

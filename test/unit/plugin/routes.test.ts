@@ -68,10 +68,13 @@ describe('the nine endpoints', () => {
     })
     expect(await call('/VolumeDriver.Create', { Name: 'a2', Opts: null })).toEqual({ Err: '' })
     expect(await call('/VolumeDriver.Create', { Name: 'a3' })).toEqual({ Err: '' })
+    const opts = { 'from-backup': 'latest', target: 'nas', 'pre-snapshot': 'sync' }
+    expect(await call('/VolumeDriver.Create', { Name: 'a4', Opts: opts })).toEqual({ Err: '' })
     expect(fake.requests).toEqual([
       { name: 'a1', size: '1G', labels: { k: 'v' }, options: { uid: '5' } },
       { name: 'a2', labels: {}, options: {} },
       { name: 'a3', labels: {}, options: {} },
+      { name: 'a4', fromBackup: 'latest', target: 'nas', preSnapshot: 'sync', labels: {}, options: {} },
     ])
   })
 
