@@ -34,7 +34,7 @@ try {
     const backup = () => holdfast('backup', 'create', volume, '--to', 'here', '--quiet')
     await backup()
     const list = join(sandbox.directory, 'list')
-    const find = () => exec('find', [root, '-fprint', '/dev/null', '-fls', list], { timeoutMs: 0 })
+    const find = () => exec('find', [root, '-fls', list], { timeoutMs: 0 })
     const { ours, theirs, ratio } = await inTurn(runs, backup, find)
     rows.push([String(files), ms(ours), ms(theirs), times(ratio)])
     await holdfast('volume', 'umount', volume)
