@@ -43,6 +43,7 @@ test('with nothing set, the defaults are in force', () => {
     defaultDriver: 'vfs',
     driverOpts: {},
     trashKeepMs: 86_400_000,
+    hostHooks: null,
     logLevel: 'info',
     logFormat: 'json',
   })
@@ -55,6 +56,7 @@ describe('a flag wins over a variable, and that over the file', () => {
     'plugin-socket': ['/f.sock', '/e.sock', '/g.sock', 'pluginSocket', ['/f.sock', '/e.sock', '/g.sock']],
     'docker-socket': ['/f.sock', '/e.sock', '/g.sock', 'dockerSocket', ['/f.sock', '/e.sock', '/g.sock']],
     'trash-keep': ['1h', '2h', '3h', 'trashKeepMs', [3_600_000, 7_200_000, 10_800_000]],
+    'host-hooks': ['/file', '/env', '/flag', 'hostHooks', ['/file', '/env', '/flag']],
     'log-level': ['debug', 'warn', 'error', 'logLevel', ['debug', 'warn', 'error']],
     'log-format': ['pretty', 'json', 'pretty', 'logFormat', ['pretty', 'json', 'pretty']],
   }
