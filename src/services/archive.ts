@@ -4,14 +4,18 @@
  * that room comes back at once: it runs only while nothing is saved or restored, and gives way to both.
  */
 
+import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Semaphore } from 'async-mutex'
 import type { DriverContext, TreeArchive } from '../driver.ts'
 import type { Engine, EngineOptions } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
-import { ensureDirectory, lstatOrNothing } from '../system/files.ts'
+import { ensureDirectory, lstatOrNothing, readdirOrNothing, removeEntry } from '../system/files.ts'
 import { version } from '../version.ts'
+
+/** Where a repository's leases are (src/repository/FORMAT.md 2). */
+const leasesFolder = 'leases'
 
 /** Saves and restores at work at once: each takes a process of its own. */
 const mostAtOnce = 2
@@ -156,23 +160,34 @@ export class Archive implements TreeArchive {
       return await work().finally(release)
     } finally {
       this.#users--
-      if (this.#users === 0) this.#idle?.resolve()
+      if (this.#users === 0) this.#wake()
     }
+  }
+
+  get #isIdle(): boolean {
+    return this.#users === 0 && this.#pruning === undefined
+  }
+
+  #wake(): void {
+    this.#idle?.resolve()
+    this.#idle = undefined
   }
 
   async #untilIdle(): Promise<void> {
-    while (this.#users > 0 || this.#pruning) {
-      this.#idle = Promise.withResolvers()
-      await (this.#pruning?.ended ?? this.#idle.promise)
+    while (!this.#isIdle) {
+      this.#idle ??= Promise.withResolvers()
+      await this.#idle.promise
     }
   }
 
-  /** @returns false when it has given way */
+  /** @returns false when it has given way, or somebody else was faster */
   async #pruneUnlessUsed(ctx: DriverContext): Promise<boolean> {
+    if (!this.#isIdle) return false
     const giveWay = new AbortController()
     const work = this.#pruneTwice(AbortSignal.any([ctx.signal, giveWay.signal]))
     const settled = () => {
       this.#pruning = undefined
+      this.#wake()
     }
     this.#pruning = { giveWay, ended: work.then(settled, settled) }
     try {
@@ -188,7 +203,14 @@ export class Archive implements TreeArchive {
   /** The first run condemns what no copy needs; without a grace period the second one may delete it. */
   async #pruneTwice(signal: AbortSignal): Promise<void> {
     const run = () => this.#engine.run(this.#place, 'prune', { dryRun: false }, { signal })
+    await this.#breakLeases()
     if ((await run()).condemned.packs > 0) await run()
+  }
+
+  /** Nobody else prunes here: a lease that stands is of a prune that was ended in its middle, and would hold up the next one. */
+  async #breakLeases(): Promise<void> {
+    const leases = join(this.#directory, leasesFolder)
+    for (const name of await readdirOrNothing(leases)) await removeEntry(join(leases, name))
   }
 }
 

@@ -6,7 +6,7 @@
 import { access, appendFile, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Driver, DriverContext } from '../../src/driver.ts'
+import type { Driver, DriverContext, TreeSource } from '../../src/driver.ts'
 import type { Bytes, Snapshot, Volume } from '../../src/model.ts'
 import { readMounts } from '../../src/system/mount.ts'
 import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
@@ -18,6 +18,10 @@ export interface DriverSuiteOptions {
   readonly volume?: Partial<Volume>
   /** Snapshots of a volume that is written to are as of one instant. */
   readonly atomic: boolean
+  /** What `isCheap` says of these volumes. */
+  readonly cheap: boolean
+  /** What a backup of one of their snapshots may compare. */
+  readonly compare: TreeSource['compare']
   /** Sizes to grow a volume from and to; absent when the storage enforces none, with `volume.size` unset. */
   readonly grow?: Grow
 }
@@ -420,6 +424,131 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
+    describe('a backup', () => {
+      const openAt = async (volume: Volume, snapshot: Snapshot, target: string) => {
+        const source = await capability('snapshots').open(context(), volume, snapshot, target, null)
+        if (source.kind !== 'tree') throw new Error(`a ${source.kind} source`)
+        return source
+      }
+
+      test('is told whether a snapshot for it is cheap', async () => {
+        const volume = await create()
+        expect(await capability('snapshots').isCheap(context(), volume)).toBe(options.cheap)
+        await remove(volume)
+      })
+
+      test('reads a snapshot, which stays until it is unmounted', async () => {
+        const volume = await create()
+        await put(volume, 'file', 'then')
+        const snapshot = await snap(volume)
+        await put(volume, 'file', 'now')
+        const target = targetIn(bed)
+        const source = await openAt(volume, snapshot, target)
+        expect(source.compare).toBe(options.compare)
+        expect(await readFile(join(source.root, 'file'), 'utf8')).toBe('then')
+        await expect(writeFile(join(source.root, 'file'), 'x')).rejects.toMatchObject({ code: 'EROFS' })
+        await expect(capability('snapshots').delete(context(), volume, snapshot)).rejects.toMatchObject({
+          code: 'IN_USE',
+        })
+        expect(await openAt(volume, snapshot, target)).toEqual(source)
+        await capability('snapshots').unmount(context(), volume, snapshot, target)
+        expect(readMounts().filter((entry) => entry.mountpoint === target)).toEqual([])
+        await capability('snapshots').delete(context(), volume, snapshot)
+        await remove(volume)
+        await expect.poll(() => bed.leftovers(), { timeout: 10_000 }).toEqual([])
+      })
+
+      test('can tell what has changed between two snapshots as it was told', async () => {
+        const volume = await create()
+        for (const file of ['same', 'changed']) await put(volume, file, 'before')
+        const first = await snap(volume)
+        await put(volume, 'changed', 'after!')
+        const second = await snap(volume)
+        const look = (file: string) => async (root: string) => identity(join(root, file), options.compare)
+        if (options.compare !== 'content') {
+          expect(await opened(volume, second, look('same'))).toBe(await opened(volume, first, look('same')))
+        }
+        expect(await opened(volume, second, look('changed'))).not.toBe(await opened(volume, first, look('changed')))
+        await remove(volume)
+      })
+    })
+
+    describe('replace', () => {
+      async function pair(): Promise<{ volume: Volume; from: Volume; snapshot: Snapshot }> {
+        const [volume, from] = [await create(), await create()]
+        await put(volume, 'file', 'old')
+        await put(volume, 'more', 'old')
+        await put(from, 'file', 'new')
+        return { volume, from, snapshot: await snap(volume) }
+      }
+
+      test("makes another volume's content the volume's, twice too, and keeps the snapshots", async () => {
+        const { volume, from, snapshot } = await pair()
+        for (let round = 0; round < 2; round++) {
+          const replaced = { ...volume, state: await capability('replace').replace(context(), volume, from) }
+          expect(replaced.state).toEqual(volume.state)
+          await mounted(replaced, async (root) => expect(await readdir(root)).toEqual(['file']))
+          expect(await get(replaced, 'file')).toBe('new')
+        }
+        await expect(driver.usage(context(), from, false)).rejects.toMatchObject({ code: 'NOT_FOUND' })
+        expect(await opened(volume, snapshot, (root) => readFile(join(root, 'file'), 'utf8'))).toBe('old')
+        expect((await driver.check(context(), [volume])).filter(({ check }) => check !== 'little-room')).toEqual([])
+        const reverted = { ...volume, state: await capability('revert').revert(context(), volume, snapshot) }
+        expect(await get(reverted, 'more')).toBe('old')
+        await remove(volume)
+        await expect.poll(() => bed.leftovers(), { timeout: 10_000 }).toEqual([])
+      })
+
+      test('can be done again with others', async () => {
+        const { volume, from } = await pair()
+        await capability('replace').replace(context(), volume, from)
+        const other = await create()
+        await put(other, 'file', 'newer')
+        await capability('replace').replace(context(), volume, other)
+        expect(await get(volume, 'file')).toBe('newer')
+        await remove(volume)
+      })
+
+      test('by what is not there is refused and changes nothing', async () => {
+        const { volume, from } = await pair()
+        await remove(from)
+        await expect(capability('replace').replace(context(), volume, from)).rejects.toMatchObject({
+          code: 'NOT_FOUND',
+        })
+        expect(await get(volume, 'file')).toBe('old')
+        await remove(volume)
+      })
+
+      test('cancelled changes nothing, or all', async () => {
+        const { volume, from } = await pair()
+        const failed = await cancelAfter(0, (ctx) => capability('replace').replace(ctx, volume, from))
+        expect(failed).toBe(1)
+        expect([await get(volume, 'file'), await get(from, 'file')]).toEqual(['old', 'new'])
+        for (const delayMs of [1, 5, 20]) {
+          await cancelAfter(delayMs, (ctx) => capability('replace').replace(ctx, volume, from))
+        }
+        await capability('replace').replace(context(), volume, from)
+        expect(await get(volume, 'file')).toBe('new')
+        await remove(volume)
+      })
+
+      test('does not tear a mounted volume away', async () => {
+        const { volume, from } = await pair()
+        const target = targetIn(bed)
+        await driver.mount(context(), volume, target)
+        if (driver.mountpoint(volume, target) === target) {
+          await expect(capability('replace').replace(context(), volume, from)).rejects.toMatchObject({
+            code: 'IN_USE',
+          })
+          expect(await readFile(join(target, 'file'), 'utf8')).toBe('old')
+        }
+        await driver.unmount(context(), volume, target)
+        await capability('replace').replace(context(), volume, from)
+        expect(await get(volume, 'file')).toBe('new')
+        await remove(volume)
+      })
+    })
+
     describe('clones', () => {
       test('are independent of the volume and outlive it', async () => {
         const volume = await create()
@@ -537,6 +666,23 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
           await remove(volume)
         })
 
+        test('survives a replacement by less', async () => {
+          const [volume, from] = [await sized(), await sized()]
+          await put(from, 'file', 'new')
+          const larger = {
+            ...volume,
+            size: grow.to,
+            state: await capability('resize').resize(context(), volume, grow.to),
+          }
+          const replaced = { ...larger, state: await capability('replace').replace(context(), larger, from) }
+          expect((await driver.usage(context(), replaced, false)).size).toBe(grow.to)
+          await mounted(replaced, async (root) => {
+            expect(await readFile(join(root, 'file'), 'utf8')).toBe('new')
+            await fillFile(join(root, 'fill'), (grow.from >> 20) + 1)
+          })
+          await remove(replaced)
+        })
+
         test('survives a revert', async () => {
           const volume = await sized()
           const snapshot = await snap(volume)
@@ -575,6 +721,13 @@ async function cancelAfter(delayMs: number, call: (ctx: DriverContext) => Promis
 async function fillFile(file: string, mebibytes: number): Promise<void> {
   const dd = ['dd', 'if=/dev/zero', `of=${file}`, 'bs=1M', `count=${mebibytes}`]
   await sh('setpriv', '--bounding-set', '-sys_resource', '--inh-caps', '-sys_resource', ...dd)
+}
+
+/** What a backup compares of a file. */
+async function identity(file: string, compare: TreeSource['compare']): Promise<string> {
+  const { ino, ctimeNs, mtimeNs, size } = await stat(file, { bigint: true })
+  if (compare === 'content') return readFile(file, 'utf8')
+  return (compare === 'inode' ? [ino, ctimeNs, mtimeNs, size] : [mtimeNs, size]).join(' ')
 }
 
 async function countIn(file: string): Promise<number> {

@@ -10,17 +10,37 @@ const ext4Volume = { size: 64 * MiB }
 const growXfs = { from: 320 * MiB, to: 480 * MiB, options: xfs, online: true }
 const growExt4 = { from: 64 * MiB, to: 96 * MiB, online: false }
 
-driverSuite("vfs: directories on the machine's file system", onHost, { atomic: false })
+driverSuite("vfs: directories on the machine's file system", onHost, {
+  atomic: false,
+  cheap: false,
+  compare: 'content',
+})
 driverSuite("vfs: ext4 images on the machine's file system", onHost, {
   volume: ext4Volume,
   atomic: true,
+  cheap: false,
+  compare: 'inode',
   grow: growExt4,
 })
-driverSuite("vfs: XFS images on the machine's file system", onHost, { volume: xfsVolume, atomic: true, grow: growXfs })
-driverSuite('vfs: directories on XFS with reflink', onXfs, { atomic: false })
-driverSuite('vfs: ext4 images on XFS with reflink', onXfs, { volume: ext4Volume, atomic: true, grow: growExt4 })
-driverSuite('vfs: subvolumes on btrfs', onBtrfs, { atomic: true })
+driverSuite("vfs: XFS images on the machine's file system", onHost, {
+  volume: xfsVolume,
+  atomic: true,
+  cheap: false,
+  compare: 'inode',
+  grow: growXfs,
+})
+driverSuite('vfs: directories on XFS with reflink', onXfs, { atomic: false, cheap: true, compare: 'copy' })
+driverSuite('vfs: ext4 images on XFS with reflink', onXfs, {
+  volume: ext4Volume,
+  atomic: true,
+  cheap: true,
+  compare: 'inode',
+  grow: growExt4,
+})
+driverSuite('vfs: subvolumes on btrfs', onBtrfs, { atomic: true, cheap: true, compare: 'inode' })
 driverSuite('vfs: subvolumes on btrfs with quotas', onBtrfsWithQuota, {
   atomic: true,
+  cheap: true,
+  compare: 'inode',
   grow: { from: 64 * MiB, to: 96 * MiB, online: true },
 })
