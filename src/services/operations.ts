@@ -115,7 +115,9 @@ export class Operations implements OperationService {
       this.#onPhase(kind, 'committed')
       return result
     } catch (error) {
-      throw await this.#fail(running, running.abort.signal.aborted ? cancelled(running) : toAppError(error), undo)
+      const failure = toAppError(error)
+      const isCancelled = running.abort.signal.aborted && !isLeftOpen(failure)
+      throw await this.#fail(running, isCancelled ? cancelled(running) : failure, undo)
     } finally {
       this.#running.delete(id)
     }
@@ -220,8 +222,9 @@ export class Operations implements OperationService {
 
   async #fail(running: Running, error: AppError, undo: Undo | undefined): Promise<AppError> {
     const { operation } = running
-    if (isSuspension(error)) {
-      this.#log.info({ operation: operation.kind, subject: operation.subject }, 'goes on after the restart')
+    if (isLeftOpen(error)) {
+      const { kind, subject } = operation
+      this.#log.warn({ operation: kind, subject, error: error.message }, 'stays open, and is gone on with later')
       return error
     }
     const state = isAppError(error, 'CANCELLED') ? 'cancelled' : 'failed'
@@ -300,11 +303,16 @@ function brief(error: AppError): { code: string; message: string } {
 /** Why resumable work stops with the daemon. */
 function suspended({ id, kind, subject }: Operation): AppError {
   const message = `the daemon is stopping; ${kind} of ${subject} goes on when it is back: holdfast operation watch ${id}`
-  return new AppError('UNAVAILABLE', message, { details: { suspended: true } })
+  return leftOpen(new AppError('UNAVAILABLE', message))
 }
 
-function isSuspension(error: AppError): boolean {
-  return error.details['suspended'] === true
+/** A failure that ends nothing: its operation is neither undone nor closed, but gone on with by recovery. */
+export function leftOpen({ code, message, cause }: AppError): AppError {
+  return new AppError(code, message, { details: { leftOpen: true }, cause })
+}
+
+function isLeftOpen(error: AppError): boolean {
+  return error.details['leftOpen'] === true
 }
 
 function cancelled(running: Running): AppError {

@@ -248,13 +248,14 @@ async function recoverInOrder(means: Means, operations: readonly Operation[]): P
 
 /** @returns false when it is to be tried again */
 async function resumeOne({ catalog, log }: Core, { id, kind, subject }: Operation, resume: Resume): Promise<boolean> {
-  // The last try may have noted something.
-  const operation = catalog.operation(id)
-  if (operation?.state !== 'running') return true
-  await resume(operation).catch((error: Error) =>
-    log.error({ operation: kind, subject, error: error.message }, 'could not resume'),
-  )
-  return catalog.operation(id)?.state !== 'running'
+  try {
+    const operation = catalog.operation(id) // The last try may have noted something.
+    if (operation?.state === 'running') await resume(operation)
+    return catalog.operation(id)?.state !== 'running'
+  } catch (error) {
+    log.error({ operation: kind, subject, error: (error as Error).message }, 'could not resume')
+    return false
+  }
 }
 
 /** @returns false when it is to be tried again */

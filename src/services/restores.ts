@@ -7,7 +7,7 @@
 import { randomUUID } from 'node:crypto'
 import { amendOperation, dropSnapshot, insertSnapshot, putVolume } from '../catalog/changes.ts'
 import type { CloneCapability, Driver, DriverContext, ReplaceCapability, SnapshotCapability } from '../driver.ts'
-import { AppError } from '../errors.ts'
+import { AppError, toAppError } from '../errors.ts'
 import { mountKey, volumeKey } from '../locks.ts'
 import type { Json, Operation, Snapshot, StoreAccess, Volume, VolumeSpec } from '../model.ts'
 import { syncFileSystem } from '../system/files.ts'
@@ -15,7 +15,7 @@ import { parseVolumeName } from '../units.ts'
 import type { CallOptions, RestoreRequest, VolumeView } from './contract.ts'
 import { type Core, hiddenTarget, now, requireVolume, volumeTarget } from './core.ts'
 import { timedName } from './names.ts'
-import type { Outcome } from './operations.ts'
+import { leftOpen, type Outcome } from './operations.ts'
 import { backupUrl, type FoundRepository, findBackup, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
 import { putInPlace, stagingIn } from './restore-path.ts'
 import type { Turns } from './turns.ts'
@@ -148,17 +148,25 @@ export class Restores {
     const tools = toolsOf(await this.#core.drivers.started(volume.driver), volume, plan.source.path)
     await this.#core.operations.resume(
       operation,
-      async (ctx) => {
-        await requireUnused(this.#core, volume)
-        if (!plan.filled && plan.source.path !== '')
-          await this.#discard(ctx, tools.driver, asVolume(volume, plan.hidden))
-        return this.#replaceContent(ctx, operation.id, plan, volume, tools)
-      },
-      async (ctx) => {
-        if (plan.filled) throw new AppError('INTERNAL', 'the content is half replaced; it is tried again')
-        await this.#undoInPlace(ctx, plan, volume, tools)
-      },
+      (ctx) => this.#goOnInPlace(ctx, operation.id, plan, volume, tools),
+      (ctx) => this.#undoInPlace(ctx, plan, volume, tools),
     )
+  }
+
+  async #goOnInPlace(ctx: DriverContext, id: string, plan: InPlacePlan, volume: Volume, tools: Tools) {
+    if (!plan.filled) {
+      await requireUnused(this.#core, volume)
+      // Of a path that was half put in its place nobody knows how far that had come.
+      if (plan.source.path !== '') await this.#discard(ctx, tools.driver, asVolume(volume, plan.hidden))
+      return this.#replaceContent(ctx, id, plan, volume, tools)
+    }
+    try {
+      // The content may be half replaced: no cancel can undo that.
+      await requireUnused(this.#core, volume)
+      return await this.#replaceContent(this.#core.operations.plainContext(), id, plan, volume, tools)
+    } catch (error) {
+      throw leftOpen(toAppError(error))
+    }
   }
 
   #planInPlace(volume: Volume, source: Source): InPlacePlan {
@@ -280,6 +288,17 @@ export class Restores {
     if (state) await driver.unmount(ctx, { ...volume, state }, hiddenTarget(this.#core, volume.id))
     await driver.deleteVolume(ctx, volume)
   }
+}
+
+/** Volumes that restores are filling: a driver has them, and no record shows them. */
+export function volumesBeingFilled({ catalog }: Core): Volume[] {
+  return catalog.runningOperations().flatMap(({ kind, payload }) => {
+    if (kind !== 'backup.restore' || payload === null) return []
+    const plan = payload as unknown as NewPlan | InPlacePlan
+    if ('volume' in plan) return [plan.volume]
+    const volume = catalog.volumeById(plan.volumeId)
+    return volume ? [asVolume(volume, plan.hidden)] : []
+  })
 }
 
 /** @returns the path without slashes that mean nothing @throws INVALID_ARGUMENT */

@@ -178,7 +178,8 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
           show(target, content)
           if (source === 'tree') return { kind: 'tree', root: target, compare: 'content' } as const
           const device = join(target, dataFile)
-          return { kind: 'block', device, size: content.length, allocated: null, changed: null } as const
+          const changed = base && [{ start: 0, end: content.length }]
+          return { kind: 'block', device, size: content.length, allocated: null, changed } as const
         }),
     },
     clone: {

@@ -74,7 +74,7 @@ describe('nouns come back as they went in', () => {
     expect(catalog.volumeById(volume.id)).toEqual(trashed)
     expect(catalog.trash()).toEqual([trashed])
     expect(catalog.volumesOfDriver('fake')).toEqual([trashed])
-    expect(catalog.counts()).toEqual({ volumes: 0, mounted: 0, snapshots: 0, trash: 1 })
+    expect(catalog.counts()).toEqual({ volumes: 0, mounted: 0, snapshots: 0, trash: 1, schedules: 0 })
   })
 
   test('snapshots, holds, operations and settings', async () => {

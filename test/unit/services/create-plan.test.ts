@@ -30,6 +30,8 @@ test('what is not asked for stays open', () => {
     size: undefined,
     onRemove: undefined,
     source: undefined,
+    backup: undefined,
+    hooks: {},
     labels: {},
     options: {},
   })

@@ -1,0 +1,48 @@
+/** Whether targets can be used: their files can be read, their repositories opened, in good time. Changes nothing. */
+
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { AppError, toAppError } from '../errors.ts'
+import type { Finding, Target } from '../model.ts'
+import type { Core } from './core.ts'
+import { filesOf, placeOf } from './repositories.ts'
+
+/** With the time that its end may take, below doctor's own deadline. */
+const openDeadlineMs = 6_000
+
+/** All targets at once. */
+export async function checkTargets(core: Core): Promise<Finding[]> {
+  const found = await Promise.all(core.catalog.targets().map((target) => checkTarget(core, target)))
+  return found.flat()
+}
+
+async function checkTarget(core: Core, target: Target): Promise<Finding[]> {
+  const unreadable: Finding[] = []
+  for (const file of filesOf(target.access)) {
+    const failure = await access(file, constants.R_OK).catch((error: Error) => error)
+    if (failure)
+      unreadable.push(finding(target, 'target-file-unreadable', failure.message, `put the file back: ${file}`))
+  }
+  return unreadable.length > 0 ? unreadable : openTarget(core, target)
+}
+
+async function openTarget(core: Core, target: Target): Promise<Finding[]> {
+  const giveUp = new AbortController()
+  const late = new AppError('TIMEOUT', `it did not answer within ${openDeadlineMs / 1000} s`)
+  const timer = setTimeout(() => giveUp.abort(late), openDeadlineMs)
+  try {
+    const { repositoryId } = await core.engine.run(placeOf(target), 'open', {}, { signal: giveUp.signal })
+    if (repositoryId === target.repositoryId) return []
+    const remedy = `if that is meant: holdfast target rm ${target.name}, and add it again`
+    return [finding(target, 'target-replaced', 'another repository than the one that was added is there', remedy)]
+  } catch (error) {
+    const remedy = `mend that, then: holdfast target check ${target.name}`
+    return [finding(target, 'target-unreachable', toAppError(error).message, remedy)]
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function finding({ name, url }: Target, check: string, fact: string, remedy: string): Finding {
+  return { severity: 'error', check, subject: name, message: `target ${name} (${url}): ${fact}`, remedy }
+}
