@@ -26,6 +26,7 @@ import {
 import { AppError, fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import { decodeAttributes } from './attributes.ts'
+import { BuildPaths } from './build-paths.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { readBackup } from './commit.ts'
@@ -144,26 +145,31 @@ class TreeRestore {
 
   #makeEntries(done: Checkpoint): void {
     const linked = new Set<bigint>()
+    const places = new BuildPaths(this.#area.path, () => this.#finishEntries())
     for (const { path, record, bytes, number } of this.#entries()) {
       if (!record || path.length === 0) continue
       this.#countEntry(record)
       const isFurtherName = isLinked(record) && linked.has(record.inode)
       if (isLinked(record)) linked.add(record.inode)
       if (number < done.record || isFurtherName) continue
-      this.#makeEntry(path, record, bytes, { record: number, part: number === done.record ? done.part : 0 })
+      this.#makeEntry(places.place(path), record, bytes, {
+        record: number,
+        part: number === done.record ? done.part : 0,
+      })
       this.#maybeCheckpoint({ record: number + 1, part: 0 })
     }
+    places.close()
   }
 
-  #makeEntry(path: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
+  #makeEntry(place: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
     if (record.type === types.socket) return
-    if (record.type === types.directory) makeDirectory(this.#inTree(path))
+    if (record.type === types.directory) makeDirectory(this.#inArea(place))
     else if (isLarge(record)) this.#writeLarge(record, from.record, from.part)
-    else this.#addToBatch({ path, record: bytes }, sizeOf(record))
+    else this.#addToBatch({ path: place, record: bytes }, sizeOf(record))
   }
 
-  #inTree(path: Buffer): Buffer {
-    return Buffer.concat([Buffer.from(`${this.#area.tree}/`), path])
+  #inArea(place: Buffer): Buffer {
+    return Buffer.concat([Buffer.from(`${this.#area.path}/`), place])
   }
 
   #addToBatch(task: EntryTask, bytes: Bytes): void {
@@ -181,7 +187,7 @@ class TreeRestore {
   }
 
   #target() {
-    return { table: this.#table.shared, tree: this.#area.tree, area: this.#area.path }
+    return { table: this.#table.shared, area: this.#area.path }
   }
 
   #give(task: string, args: unknown): void {
@@ -261,20 +267,36 @@ class TreeRestore {
 
   #placeLargeAndLinked(): void {
     const first = new Map<bigint, Buffer>()
+    const places = new BuildPaths(this.#area.path, () => undefined)
     for (const { path, record, number } of this.#entries()) {
-      if (!record || record.type === types.directory || record.type === types.socket) continue
-      const known = isLinked(record) ? first.get(record.inode) : undefined
-      if (known) linkTo(this.#inTree(known), this.#inTree(path))
-      else if (isLarge(record)) moveTo(this.#dataPath(number), this.#inTree(path))
-      if (isLinked(record) && !known) first.set(record.inode, path)
+      if (!record || !(isLinked(record) || isLarge(record))) continue
+      const place = this.#inArea(places.place(path))
+      const known = first.get(record.inode)
+      if (isLinked(record) && known) linkTo(known, place)
+      else if (isLarge(record)) moveTo(this.#dataPath(number), place)
+      if (isLinked(record) && !known) first.set(record.inode, this.#lasting(place, number))
     }
+    places.close()
+  }
+
+  /** A name that is good until the end: the places of deep entries are not. */
+  #lasting(place: Buffer, number: number): Buffer {
+    if (place.subarray(0, this.#area.tree.length + 1).equals(Buffer.from(`${this.#area.tree}/`))) return place
+    const lasting = Buffer.from(`${this.#area.path}/links/${number}`)
+    linkTo(place, lasting)
+    return lasting
   }
 
   #setDirectories(): void {
-    const sink = new TarSink(this.#context.bridge, this.#area.tree, this.#area.path)
+    let sink = new TarSink(this.#context.bridge, this.#area.path, this.#area.path)
+    const places = new BuildPaths(this.#area.path, () => {
+      sink.close()
+      sink = new TarSink(this.#context.bridge, this.#area.path, this.#area.path)
+    })
     for (const { path, record } of this.#entries()) {
-      if (record?.type === types.directory && path.length > 0) this.#addMetadata(sink, path, record)
+      if (record?.type === types.directory && path.length > 0) this.#addMetadata(sink, places.place(path), record)
     }
+    places.close()
     sink.close()
   }
 
@@ -287,8 +309,9 @@ class TreeRestore {
   }
 }
 
+/** Has further names; sockets are not made at all. */
 function isLinked(record: TreeRecord): boolean {
-  return (record.flags & flags.linked) !== 0
+  return (record.flags & flags.linked) !== 0 && record.type !== types.directory && record.type !== types.socket
 }
 
 /** Large or with holes: not for tar. */

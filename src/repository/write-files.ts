@@ -13,7 +13,7 @@ import type { TaskContext } from './tasks.ts'
 import { readRecord, sizeOf, type TreeRecord } from './tree-record.ts'
 
 export interface EntryTask {
-  /** Relative to the tree; raw bytes. */
+  /** Relative to the area; raw bytes. */
   readonly path: Uint8Array
   /** The record's own bytes. */
   readonly record: Uint8Array
@@ -21,8 +21,7 @@ export interface EntryTask {
 
 export interface RestoreTarget {
   readonly table: SharedTable
-  /** Directory that entries are made in, and one of ours. */
-  readonly tree: string
+  /** A directory of ours, below which entries are made. */
   readonly area: string
 }
 
@@ -44,7 +43,7 @@ function handOf(context: TaskContext, table: SharedTable): Hand {
 /** Makes entries whose contents are chunks of level 0 without holes. @returns bytes of content */
 export function writeEntries(context: TaskContext, args: RestoreTarget & { entries: readonly EntryTask[] }): Bytes {
   const hand = handOf(context, args.table)
-  hand.sink ??= new TarSink(context.bridge, args.tree, args.area)
+  hand.sink ??= new TarSink(context.bridge, args.area, args.area)
   const entries = args.entries.map(({ path, record }) => ({ path: Buffer.from(path), record: parse(record) }))
   const contents = readTogether(
     hand.reader,

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { isAppError } from '../../../src/errors.ts'
 import { openMemoryStore } from '../../../src/objectstore/memory.ts'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
 import { kinds } from '../../../src/repository/chunk-entry.ts'
@@ -40,9 +41,11 @@ describe.each([
   ['plain', undefined],
   ['encrypted', 'secret'],
 ])('damage to a %s repository', (_, passphrase) => {
-  test('a flipped bit in any object is found by verify', async () => {
+  test('a flipped bit in any object is found by verify, and never restored silently', async () => {
     const { store, repository } = await newRepository({ passphrase })
-    await backUp(repository, someTree())
+    const root = someTree()
+    const { id } = await backUp(repository, root)
+    const whole = describeTree(root)
     expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
     for (const key of (await keys(store)).filter((name) => /^(packs|indexes|manifests)/.test(name))) {
       const { length } = await store.get(key)
@@ -51,12 +54,32 @@ describe.each([
         await alter(store, key, flip)
         const { problems, damaged } = await repository.verify({ readData: true, backup: null })
         expect(problems.length + damaged.length, `${key} byte ${at}`).toBeGreaterThan(0)
+        const end = await restored(repository, id).then(describeTree, (error: unknown) => error)
+        if (end !== whole) expect(end, `${key} byte ${at}`).toMatchObject({ code: 'CORRUPT' })
         await alter(store, key, flip)
       }
     }
     expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
     expect(await keys(store, 'damaged/')).toEqual([])
-  }, 120_000)
+  }, 180_000)
+
+  test('a flipped bit anywhere in config or key opens nothing, or the same repository', async () => {
+    const { store, repository, reopen } = await newRepository({ passphrase })
+    let refused = 0
+    for (const key of (await keys(store)).filter((name) => /^(config|keys)/.test(name))) {
+      const { length } = await store.get(key)
+      for (let at = 0; at < length; at++) {
+        const flip = (bytes: Uint8Array) => bytes.with(at, (bytes[at] ?? 0) ^ (1 << (at % 7)))
+        await alter(store, key, flip)
+        const opened = await reopen().catch((error: unknown) => error)
+        if (isAppError(opened)) refused++
+        else expect(opened, `${key} byte ${at}`).toMatchObject({ config: { id: repository.config.id } })
+        await alter(store, key, flip)
+      }
+    }
+    expect(refused).toBeGreaterThan(200)
+    expect(await reopen()).toMatchObject({ config: repository.config })
+  }, 60_000)
 
   test('damaged data is never restored; verify names the files, repair and the next backup heal them', async () => {
     const { store, repository } = await newRepository({ passphrase })

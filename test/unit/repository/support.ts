@@ -13,9 +13,9 @@ import { exec } from '../../../src/system/exec.ts'
 export const cheapKey = { n: 1024, r: 8, p: 1 }
 export const tools = { exec }
 
-/** A directory that is gone after the test. */
-export function scratch(): string {
-  const path = mkdtempSync(join(process.env.HOLDFAST_TEST_DIR ?? tmpdir(), 'holdfast-repository-'))
+/** A directory that is gone after the test. @param parent where to make it */
+export function scratch(parent = process.env.HOLDFAST_TEST_DIR ?? tmpdir()): string {
+  const path = mkdtempSync(join(parent, 'holdfast-repository-'))
   onTestFinished(() => rmSync(path, { recursive: true, force: true }))
   return path
 }
@@ -44,9 +44,9 @@ export function backUp(repository: Repository, root: string, parent: string | nu
   return repository.backupTree({ root, about: about(volume), parent, compare: 'inode' })
 }
 
-/** Restores all of a backup into a new directory. */
-export async function restored(repository: Repository, backup: string, path = ''): Promise<string> {
-  const target = join(scratch(), 'out')
+/** Restores all of a backup, or one path, into a new directory. */
+export async function restored(repository: Repository, backup: string, path = '', parent?: string): Promise<string> {
+  const target = join(scratch(parent), 'out')
   mkdirSync(target)
   await repository.restoreTree({ backup, target, path })
   return target
@@ -83,6 +83,8 @@ export function describeTree(root: string): string {
   return execFileSync('bash', ['-c', script, 'bash', root], {
     maxBuffer: 2 ** 30,
     env: { ...process.env, LC_ALL: 'C' },
+    // Some programs complain of paths that are too long for them.
+    stdio: ['ignore', 'pipe', 'ignore'],
   }).toString('latin1')
 }
 
