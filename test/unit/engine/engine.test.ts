@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { JobArgs } from '../../../src/engine/jobs.ts'
 import type { Place } from '../../../src/engine/place.ts'
 import type { ListedFile } from '../../../src/repository/list-files.ts'
@@ -17,6 +17,9 @@ import {
   secretFile,
   type TestEngine,
 } from './support.ts'
+
+// Many processes one after another, each of which strips its types anew: slow on a busy machine.
+vi.setConfig({ testTimeout: 90_000 })
 
 const keepOne = { last: 1, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0, withinMs: 0 }
 

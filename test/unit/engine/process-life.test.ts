@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { getPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import type { Place } from '../../../src/engine/place.ts'
 import { openDirStore } from '../../../src/objectstore/dir.ts'
 import { openRepository } from '../../../src/repository/repository.ts'
@@ -26,6 +26,9 @@ import {
   processes,
   type TestEngine,
 } from './support.ts'
+
+// Many processes one after another, each of which strips its types anew: slow on a busy machine.
+vi.setConfig({ testTimeout: 90_000 })
 
 const passphrase = 'the-passphrase-of-this-test'
 
