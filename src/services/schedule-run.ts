@@ -3,12 +3,12 @@
  * run writes down nothing, and can be gone on with after a crash, because all that it makes is named after the moment at which it began.
  */
 
-import { createHash } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { putSetting } from '../catalog/changes.ts'
 import { AppError, type ErrorCode, isAppError, toAppError } from '../errors.ts'
 import type { Operation, Schedule, Snapshot, Timestamp, Volume } from '../model.ts'
 import { applyRetention, parseRetention } from '../repository/retention.ts'
+import type { BackupPlan } from './backup-run.ts'
 import type { BackupService, CallOptions, SnapshotService } from './contract.ts'
 import { type Core, now } from './core.ts'
 
@@ -31,6 +31,8 @@ export interface Run {
   readonly volume: Volume
   /** Tells it from the schedule's other runs. */
   readonly startedAt: Timestamp
+  /** An earlier life of the daemon has begun it. */
+  readonly isResumed: boolean
 }
 
 /**
@@ -56,7 +58,7 @@ export async function carryOut(rooms: ScheduleRooms, run: Run, call: CallOptions
 
 /** Whether the run has begun to make something, so that it is to be gone on with. */
 export function hasTrace({ core }: ScheduleRooms, run: Run): boolean {
-  return core.catalog.operation(backupOperation(run)) !== undefined || madeSnapshot(core, run) !== undefined
+  return begunBackup(core, run) !== undefined || madeSnapshot(core, run) !== undefined
 }
 
 /** `nightly-20261123-030000`, in UTC. */
@@ -69,10 +71,14 @@ function labelsOf({ schedule }: Run): Record<string, string> {
   return { [scheduleLabel]: schedule.name }
 }
 
-/** Its backup's operation, found again by a later life. */
-function backupOperation({ schedule, startedAt }: Run): string {
-  const words = [schedule.name, schedule.volumeId, schedule.createdAt, startedAt]
-  return createHash('sha256').update(words.join('\n')).digest('hex').slice(0, 32)
+/** The operation of its backup, if an earlier life has begun one. */
+function begunBackup(core: Core, { schedule, volume, startedAt, isResumed }: Run): Operation | undefined {
+  if (!isResumed) return undefined
+  return core.catalog.operations().findLast(({ kind, payload, startedAt: begunAt }) => {
+    const plan = payload as Partial<Pick<BackupPlan, 'volumeId' | 'labels'>> | null
+    const isOurs = plan?.volumeId === volume.id && plan.labels?.[scheduleLabel] === schedule.name
+    return kind === 'backup.create' && isOurs && begunAt >= startedAt
+  })
 }
 
 function madeSnapshot(core: Core, { schedule, volume, startedAt }: Run): Snapshot | undefined {
@@ -98,11 +104,11 @@ async function makeBackup(
   call: CallOptions,
 ): Promise<void> {
   const { schedule, volume, startedAt } = run
-  const operationId = backupOperation(run)
-  if (core.catalog.operation(operationId)) return requireDone(await ended(core, operationId))
+  const begun = begunBackup(core, run)
+  if (begun) return requireDone(await ended(core, begun.id))
   const snapshot = schedule.snapshot ? snapshotName(schedule.name, startedAt) : undefined
   const request = { volume: volume.name, snapshot, to: { at: target }, labels: labelsOf(run) }
-  await backups.create(request, { operationId, ...call })
+  await backups.create(request, call)
 }
 
 /** Recovery goes on with it. @throws UNAVAILABLE when the daemon stops */

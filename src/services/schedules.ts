@@ -122,7 +122,7 @@ export class Schedules implements ScheduleService {
       const volume = this.#volumeOf(schedule)
       if (!volume) continue
       const { state } = schedule
-      const run = { schedule, volume, startedAt: state.lastRunAt ?? '' }
+      const run = { schedule, volume, startedAt: state.lastRunAt ?? '', isResumed: true }
       const isDue = state.nextRunAt !== null && state.nextRunAt <= now()
       if (isUnfinished(state) && hasTrace(this.#rooms, run)) this.#beginUnseen(schedule, volume, run)
       else if (isUnfinished(state) || isDue) await this.#catchUp(schedule)
@@ -197,7 +197,7 @@ export class Schedules implements ScheduleService {
   }
 
   async #run(schedule: Schedule, volume: Volume, interrupted: Run | undefined, call?: CallOptions): Promise<void> {
-    const run = interrupted ?? { schedule, volume, startedAt: this.#startTime(schedule) }
+    const run = interrupted ?? { schedule, volume, startedAt: this.#startTime(schedule), isResumed: false }
     if (interrupted) await pause(Math.random() * this.#timing.catchUpMs, undefined, { ref: false })
     else await this.#noteBegin(run)
     try {

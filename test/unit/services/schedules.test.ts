@@ -51,7 +51,8 @@ class FakeBackups {
   }
 
   create: BackupService['create'] = async (request, call = {}) => {
-    const work = { kind: 'backup.create', subject: request.volume, payload: {}, id: call.operationId, resumable: true }
+    const payload = { volumeId: this.#t.core.catalog.volume(request.volume)?.id ?? '', labels: { ...request.labels } }
+    const work = { kind: 'backup.create', subject: request.volume, payload, id: call.operationId, resumable: true }
     return await this.#t.core.operations.run({ ...work, onStarted: call.onStarted }, async ({ signal }) => {
       const aborted = Promise.withResolvers<never>()
       signal.addEventListener('abort', () => aborted.reject(signal.reason))
@@ -560,6 +561,28 @@ describe('after the daemon was down', () => {
     expect(snapshotNames(b)).toEqual([])
     pass(minute)
     await until('the run', () => snapshotNames(b).length === 1)
+  })
+
+  test('a run by hand that the stop has interrupted goes on as well', async () => {
+    await using first = await open()
+    first.backups.gate = new Promise(() => undefined)
+    await first.schedules.create({ ...hourly, name: 'n', target: 'nas' })
+    first.schedules.run('n', { operationId: '00000000-0000-0000-0000-000000000001' }).catch(() => undefined)
+    await until('the backup', () => first.t.core.operations.list().length === 1)
+    await using b = await first.nextLife()
+    b.schedules.start()
+    await aWhile()
+    expect(b.schedules.inspect('n')).toMatchObject({ status: 'running', failures: 0 })
+    expect(b.t.core.operations.list(true).filter(({ kind }) => kind === 'backup.create')).toHaveLength(1)
+  })
+
+  test('a backup of before the clock was set back is not taken for that of a new run', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', target: 'nas' })
+    await b.schedules.run('n')
+    pass(-24 * hour)
+    await b.schedules.run('n')
+    expect(b.backups.made).toHaveLength(2)
   })
 
   test('a run that the stop has interrupted is neither a failure nor begun anew: its backup goes on', async () => {
