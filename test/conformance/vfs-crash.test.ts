@@ -15,7 +15,7 @@ import type { Act } from './driver-actor.ts'
 import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
 import { onBtrfs, onHost, onXfs } from './driver-vfs.ts'
 
-const rounds = Number(process.env.HOLDFAST_STORM_ROUNDS ?? 4)
+const rounds = Number(process.env.HOLDFAST_STORM_ROUNDS ?? 2)
 const MiB = 2 ** 20
 
 let bed: DriverBed
