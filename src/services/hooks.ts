@@ -4,6 +4,7 @@
  *
  * `post` runs whenever `pre` was begun, also after a failure, a cancellation and, by recovery, a crash: it must do no harm when it
  * runs once too often. When it fails, what was made is good and is kept; the log says that the application may still stand still.
+ * A hook that is late or cancelled is killed; one that a crash of the daemon leaves behind goes on by itself.
  */
 
 import { AppError, toAppError } from '../errors.ts'

@@ -23,11 +23,23 @@ import {
   snapshotTarget,
   volumeTarget,
 } from './core.ts'
+import { parseHookTimeout } from './hook-command.ts'
+import { type HookPlan, type HookRoom, planHooks, whileHooked } from './hooks.ts'
+import { timedName } from './names.ts'
 import { whilePaused } from './pause.ts'
-import { bindPrefix, cliMountId, isCliHold, requireUnused } from './use.ts'
+import { beingBackedUp, bindPrefix, cliMountId, isBackupHold, isCliHold, requireUnused } from './use.ts'
 import { snapshotView } from './views.ts'
 
 type CreateRequest = Parameters<SnapshotService['create']>[1]
+
+/** What keeps writers still while a snapshot is made. */
+interface Stillness {
+  /** All of them are. */
+  readonly frozen: boolean
+  /** Containers to pause. */
+  readonly paused: readonly string[]
+  readonly hooks: HookPlan | null
+}
 
 /** What a call on one snapshot works with. */
 interface Place {
@@ -48,19 +60,21 @@ export class Snapshots implements SnapshotService {
 
   create(name: string, request: CreateRequest, call: CallOptions = {}): Promise<SnapshotView> {
     const wanted = request.name === undefined ? undefined : parseSnapshotName(request.name)
+    const hookMs = request.hookTimeout === undefined ? undefined : parseHookTimeout(request.hookTimeout)
     return this.#locked(name, `a snapshot of volume ${name} is being created`, async () => {
       const volume = requireVolume(this.#core, name)
       const driver = await this.#core.drivers.ready(volume.driver)
-      const draft = draftSnapshot(volume, wanted ?? this.#freeName(volume), request.labels ?? {})
+      const draft = draftSnapshot(volume, wanted ?? timedName(this.#core, volume, 'auto'), request.labels ?? {})
       if (this.#core.catalog.snapshot(volume.id, draft.name)) {
         throw new AppError(
           'ALREADY_EXISTS',
           `snapshot ${name}@${draft.name} exists; choose another name or remove it first`,
         )
       }
+      const hooks = await planHooks(this.#hookRoom, volume, draft.name, hookMs)
       const paused = request.pause ? await this.#docker.containersUsing(name) : []
       const frozen = request.pause === true && !this.#hasOtherWriters(volume)
-      const snapshot = await this.#make(driver, volume, draft, frozen, paused, call)
+      const snapshot = await this.#make(driver, volume, draft, { frozen, paused, hooks }, call)
       return snapshotView(this.#core, volume, snapshot, [])
     })
   }
@@ -85,7 +99,10 @@ export class Snapshots implements SnapshotService {
   remove(name: string, snapshotName: string, call: CallOptions = {}): Promise<void> {
     return this.#locked(name, `snapshot ${name}@${snapshotName} is being removed`, async () => {
       const { volume, snapshot, capability } = await this.#place(name, snapshotName)
-      if (this.#holds(volume, snapshot).length > 0) {
+      const holds = this.#holds(volume, snapshot)
+      const backup = holds.find(isBackupHold)
+      if (backup) throw beingBackedUp(`snapshot ${name}@${snapshotName}`, backup)
+      if (holds.length > 0) {
         throw new AppError(
           'IN_USE',
           `snapshot ${name}@${snapshotName} is mounted; run: holdfast snapshot umount ${name}@${snapshotName}`,
@@ -139,12 +156,12 @@ export class Snapshots implements SnapshotService {
   unmount(name: string, snapshotName: string): Promise<void> {
     return this.#locked(name, `snapshot ${name}@${snapshotName} is being unmounted`, async () => {
       const place = await this.#place(name, snapshotName)
-      for (const hold of this.#holds(place.volume, place.snapshot)) {
+      for (const hold of this.#holds(place.volume, place.snapshot).filter((it) => !isBackupHold(it))) {
         const at = hold.mountId.startsWith(bindPrefix) ? hold.mountId.slice(bindPrefix.length) : undefined
         if (at !== undefined) await unmount(at)
         await this.#core.catalog.write(dropHold(hold))
       }
-      await this.#hide(place)
+      await this.#hideUnheld(place)
     })
   }
 
@@ -179,6 +196,10 @@ export class Snapshots implements SnapshotService {
     }
   }
 
+  get #hookRoom(): HookRoom {
+    return { core: this.#core, docker: this.#docker }
+  }
+
   #leftOver(): { volume: string; snapshot: string }[] {
     const folder = `${mountsFolder(this.#core)}/`
     return readMounts().flatMap(({ mountpoint }) => {
@@ -195,23 +216,25 @@ export class Snapshots implements SnapshotService {
     driver: Driver,
     volume: Volume,
     draft: Snapshot,
-    frozen: boolean,
-    paused: readonly string[],
+    { frozen, paused, hooks }: Stillness,
     call: CallOptions,
   ): Promise<Snapshot> {
     const capability = snapshotsOf(driver, volume)
     const work = {
       kind: 'snapshot.create',
       subject: `${volume.name}@${draft.name}`,
-      payload: { snapshot: { ...draft }, paused },
+      payload: { snapshot: { ...draft }, paused, hooks },
       id: call.operationId,
+      onStarted: call.onStarted,
     }
     const spec = { id: draft.id, name: draft.name, frozen }
     return this.#core.operations.run(
       work,
       async (ctx) => {
         const before = this.#core.catalog.holds(volume.id)
-        const made = await whilePaused(this.#docker, paused, this.#core.log, () => capability.create(ctx, volume, spec))
+        const take = () => capability.create(ctx, volume, spec)
+        const pausing = () => whilePaused(this.#docker, paused, this.#core.log, take)
+        const made = await whileHooked(this.#hookRoom, hooks, ctx.signal, pausing)
         // A container that was started during the copy was not paused.
         const disturbed = frozen && !isDeepStrictEqual(before, this.#core.catalog.holds(volume.id))
         const snapshot = { ...draft, ...made, atomic: made.atomic && !disturbed }
@@ -262,15 +285,6 @@ export class Snapshots implements SnapshotService {
 
   #holds(volume: Volume, snapshot: Snapshot): MountHold[] {
     return this.#core.catalog.holds(volume.id).filter((hold) => hold.snapshotId === snapshot.id)
-  }
-
-  /** `auto-20261123-100000`, with a number behind it when that second has one already. */
-  #freeName(volume: Volume): string {
-    const [day, time] = now().replaceAll(/[-:]/g, '').split('T') as [string, string]
-    const base = `auto-${day}-${time.slice(0, 6)}`
-    let name = base
-    for (let number = 2; this.#core.catalog.snapshot(volume.id, name); number++) name = `${base}-${number}`
-    return name
   }
 
   #locked<T>(name: string, doing: string, work: () => Promise<T>): Promise<T> {

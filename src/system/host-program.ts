@@ -11,6 +11,17 @@ import { type ExecResult, type GroupOptions, runGroup } from './exec.ts'
 const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const othersMayWrite = 0o022
 const executable = 0o111
+/** Others may add to such a directory, and change nothing of root's. */
+const sticky = 0o1000
+
+/** `way`: a directory above that of the programs. */
+type Kind = 'way' | 'directory' | 'program'
+
+const nouns: Readonly<Record<Kind, string>> = {
+  way: 'the directory',
+  directory: 'the directory',
+  program: 'the program',
+}
 
 /**
  * Runs a program of `directory` to its end, whatever its exit code; what it has started ends with it when it is late.
@@ -33,22 +44,26 @@ export function requireHostProgram(directory: string, name: string): string {
     throw new AppError('INVALID_ARGUMENT', `'${name}' is not the name of a program in ${directory}: it must have no /`)
   }
   const folder = realpathSync.native(requireRoots(directory, 'directory'))
+  for (let above = path.dirname(folder); above !== path.dirname(above); above = path.dirname(above)) {
+    requireRoots(above, 'way')
+  }
   return requireRoots(path.join(folder, name), 'program')
 }
 
-/** Not writable by others, and so on every way to it that is not root's; a symlink could lead anywhere. */
-function requireRoots(file: string, what: 'directory' | 'program'): string {
+/** No symlink, which could lead anywhere, and nothing that others can put something else in the place of. */
+function requireRoots(file: string, what: Kind): string {
   const stat = lstatSync(file, { throwIfNoEntry: false })
-  if (!stat) throw new AppError('NOT_FOUND', `the ${what} ${file} for hooks on this node is not there`)
+  if (!stat) throw new AppError('NOT_FOUND', `${nouns[what]} ${file} for hooks on this node is not there`)
   const fact = unfit(stat, what)
   if (fact === undefined) return file
-  throw new AppError('PERMISSION_DENIED', `the ${what} ${file} for hooks on this node ${fact}`)
+  throw new AppError('PERMISSION_DENIED', `${nouns[what]} ${file} for hooks on this node ${fact}`)
 }
 
-function unfit(stat: Stats, what: 'directory' | 'program'): string | undefined {
-  if (what === 'directory' && !stat.isDirectory()) return 'is not a directory'
+function unfit(stat: Stats, what: Kind): string | undefined {
+  if (what !== 'program' && !stat.isDirectory()) return 'is not a directory'
   if (what === 'program' && !stat.isFile()) return 'is not a regular file (a symlink is none)'
-  if (stat.uid !== 0 || (stat.mode & othersMayWrite) !== 0) {
+  const isSticky = what === 'way' && (stat.mode & sticky) !== 0
+  if (stat.uid !== 0 || ((stat.mode & othersMayWrite) !== 0 && !isSticky)) {
     return 'can be changed by others than root; run: chown root, chmod go-w'
   }
   if (what === 'program' && (stat.mode & executable) === 0) return 'is not executable; run: chmod +x'

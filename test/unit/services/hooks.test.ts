@@ -279,11 +279,14 @@ function isAlive(pid: number): boolean {
 }
 
 describe('programs of this node', () => {
+  let above: string
   let folder: string
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'holdfast-hooks-'))
+    above = mkdtempSync(join(tmpdir(), 'holdfast-hooks-'))
+    folder = join(above, 'hooks')
+    mkdirSync(folder, { mode: 0o755 })
   })
-  afterEach(() => rmSync(folder, { recursive: true }))
+  afterEach(() => rmSync(above, { recursive: true }))
 
   const program = (name: string, text: string): void =>
     writeFileSync(join(folder, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 })
@@ -345,6 +348,18 @@ describe('programs of this node', () => {
     ['not executable', () => chmod(join(folder, 'pre'), 0o644), 'PERMISSION_DENIED', /is not executable/],
     ['writable by others', () => chmod(join(folder, 'pre'), 0o777), 'PERMISSION_DENIED', /changed by others/],
     ['another user’s', () => chown(join(folder, 'pre'), 1000, 0), 'PERMISSION_DENIED', /changed by others/],
+    [
+      'in a directory that others can add to',
+      () => chmod(folder, 0o1777),
+      'PERMISSION_DENIED',
+      /the directory .*changed by others/,
+    ],
+    [
+      'below a directory that others can change',
+      () => chmod(above, 0o777),
+      'PERMISSION_DENIED',
+      /the directory .*changed by others/,
+    ],
     [
       'in a directory that others can change',
       () => chmod(folder, 0o777),
