@@ -7,6 +7,7 @@ import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
 import { decompress } from './compression.ts'
 import { indexedPacks } from './known-chunks.ts'
 import { objectName } from './layout.ts'
+import { release } from './release.ts'
 import type { PackSeal, Seal } from './seal.ts'
 
 /** Longest fetch, and the most that is fetched ahead. */
@@ -90,6 +91,8 @@ export class ChunkReader {
       yield { place, content: this.open(place, Buffer.from(bytes.buffer, at, place.stored)) }
     }
     fetch.bytes = undefined
+    // Without encryption a content may be a part of it.
+    if (this.#seal.encrypted) release(bytes)
   }
 
   /** A prune deletes the indexes that name a pack before the pack: what they say now tells a swept pack from a lost one. */
@@ -107,6 +110,7 @@ export class ChunkReader {
     const opened = this.#sealOf(place.pack).openChunk(place.offset, encodeEntry(place), stored)
     const what = `chunk ${place.id.toString('hex')}`
     const content = decompress(place.method, opened, place.length, what)
+    if (this.#seal.encrypted && content !== opened) release(opened)
     // With encryption the seal has authenticated both content and id.
     if (!this.#seal.encrypted && !this.#seal.chunkId(content).equals(place.id)) {
       throw new AppError('CORRUPT', `${what} is corrupt: its content does not match its id; run verify`)

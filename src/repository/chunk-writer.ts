@@ -18,7 +18,7 @@ export class ChunkWriter {
   readonly #seal: Seal
   readonly #table: ChunkTable
   #pack: PackBuilder | undefined
-  /** Of packs that were stored: taking 16 MiB anew each time costs more than filling them. */
+  /** Of packs that were stored: taking 8 MiB anew each time costs more than filling them. */
   readonly #memory: ArrayBuffer[] = []
   #onTheWay = 0
   #stored: IndexedPack[] = []

@@ -3,13 +3,14 @@
 import { AppError } from '../errors.ts'
 import { type ChunkEntry, encodeEntry, entryLength, firstOffset, maxPack, readEntry } from './chunk-entry.ts'
 import { newId, objectName } from './layout.ts'
+import { release } from './release.ts'
 import type { PackSeal, Seal } from './seal.ts'
 
 const magic = Buffer.from('HFP\x01', 'latin1')
 const headLength = firstOffset
 const footLength = 16
 /** A pack is closed before it would exceed this, unless one chunk alone does. */
-const targetSize = 16 * 2 ** 20
+const targetSize = 8 * 2 ** 20
 /** What the memory of a pack measures, unless one chunk alone needs more. */
 export const packMemory = targetSize
 
@@ -60,7 +61,10 @@ export class PackBuilder {
     this.#reserve(this.#closedSize(entry.stored))
     const encoded = encodeEntry({ ...entry, offset: this.#used })
     this.#entries.push(encoded)
-    for (const part of this.#seal.sealChunk(this.#used, encoded, bytes)) this.#append(part)
+    for (const part of this.#seal.sealChunk(this.#used, encoded, bytes)) {
+      this.#append(part)
+      if (part !== bytes) release(part)
+    }
   }
 
   #append(part: Uint8Array): void {

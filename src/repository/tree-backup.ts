@@ -42,7 +42,7 @@ export interface TreeBackupArgs {
 /** Chunks that one backup may add before it stops deduplicating within itself. */
 const roomForNew = 2_000_000
 /** Records that may wait for contents read out of order. */
-const mostWaiting = 100_000
+const mostWaiting = 25_000
 const progressEvery = 512
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {

@@ -8,6 +8,7 @@ import { ChunkReader } from './chunk-reader.ts'
 import { type ChunkPlace, ChunkTable, type SharedTable } from './chunk-table.ts'
 import { type Content, stretches } from './content.ts'
 import { ByteReader } from './cursor.ts'
+import { release } from './release.ts'
 import { TarSink } from './tar-sink.ts'
 import type { TaskContext } from './tasks.ts'
 import { readRecord, sizeOf, type TreeRecord } from './tree-record.ts'
@@ -67,6 +68,7 @@ export function writeEntries(context: TaskContext, args: RestoreTarget & { entri
     )
     bytes += size
   }
+  for (const content of contents.values()) release(content)
   return bytes
 }
 
@@ -153,6 +155,7 @@ function writeAll(
     const places = [...wanted.values()].map(({ place }) => place).sort(byPlace)
     for (const { place, content } of reader.readPlaces(places)) {
       for (const offset of wanted.get(place.id.toString('latin1'))?.offsets ?? []) writeWhole(fd, content, offset)
+      release(content)
     }
   } catch (error) {
     throw fromErrno(error, `writing ${path}`)

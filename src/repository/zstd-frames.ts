@@ -85,7 +85,7 @@ export function zstd(content: Uint8Array): Uint8Array {
   })
 }
 
-/** The content of a frame, of at most `length` bytes. @throws an error of Node's when it is no sound frame, or longer */
+/** The content of a frame, of at most `length` bytes. @throws an error of Node's when it is no sound frame, or longer (by more than a byte when `length` is 0) */
 export function unzstd(frame: Uint8Array, length: number): Uint8Array {
   if (pair === null) pair = probed()
   if (pair && length <= longest) {
@@ -93,5 +93,5 @@ export function unzstd(frame: Uint8Array, length: number): Uint8Array {
     const content = Buffer.allocUnsafe(length + 1)
     if (pair.decompress(frame, content) === length) return content.subarray(0, length)
   }
-  return zstdDecompressSync(frame, { maxOutputLength: length, chunkSize: Math.max(64, length) })
+  return zstdDecompressSync(frame, { maxOutputLength: Math.max(1, length), chunkSize: Math.max(64, length) })
 }
