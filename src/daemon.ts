@@ -96,7 +96,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   try {
     await noteBoot(catalog)
     await rooms.mounts.takeOver(bootId())
-    void recover(core, docker, rooms.resumers)
+    void recover(core, docker, rooms.resumers).then(() => tidyBackups(rooms, log))
     void drivers.start((signal) => core.operations.plainContext(signal), catalog)
     await openDoor(buildAdminApp(rooms, { logger: log }), config.socket, doors)
     await openDoor(buildPluginApp(rooms, { log }), config.pluginSocket, doors)
@@ -201,6 +201,11 @@ async function tidyRegularly(rooms: Rooms, log: Logger, signal: AbortSignal): Pr
     await pause(tidyEveryMs, undefined, { signal, ref: false }).catch(() => undefined)
     if (!signal.aborted) await tidy(rooms, log)
   }
+}
+
+/** A crash may have left what a backup had mounted, or the snapshot that it had made. */
+async function tidyBackups({ backups }: Rooms, log: Logger): Promise<void> {
+  await backups.sweep().catch((error: Error) => log.warn({ error: error.message }, 'tidying up after backups failed'))
 }
 
 async function tidy({ mounts, backups, trash }: Rooms, log: Logger): Promise<void> {
