@@ -87,11 +87,17 @@ export class BackupRun {
 
   /** Makes the backup. @returns it, with the changes that end its holds */
   async run(ctx: DriverContext): Promise<Outcome<BackupView>> {
-    const { core } = this.#rooms
-    const { repositoryId } = await core.engine.run(this.#place, 'open', {}, { signal: ctx.signal })
+    const repositoryId = await this.#repositoryId(ctx)
     const done = this.#plan.snapshot ? await this.#fromSnapshot(ctx, repositoryId) : await this.#live(ctx, repositoryId)
     const { stored, last } = done
     return { result: backupView(this.#plan.url, stored), changes: [putLastBackup(last), ...this.#release()] }
+  }
+
+  /** A target's is known; opening any other one shows early what is wrong with it. */
+  async #repositoryId(ctx: DriverContext): Promise<string> {
+    const { catalog, engine } = this.#rooms.core
+    const target = catalog.targets().find(({ url }) => url === this.#plan.url)
+    return target?.repositoryId ?? (await engine.run(this.#place, 'open', {}, { signal: ctx.signal })).repositoryId
   }
 
   /** Lets go of what is held. Idempotent. */
