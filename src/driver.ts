@@ -84,7 +84,11 @@ export interface TreeArchive {
    * @param group copies of one group resemble each other: the newest of them is compared with, by inode, ctime, mtime and size
    * @returns bytes that this copy added @throws NO_SPACE
    */
-  save(ctx: DriverContext, root: string, copy: { readonly id: string; readonly group: string }): Promise<{ added: Bytes }>
+  save(
+    ctx: DriverContext,
+    root: string,
+    copy: { readonly id: string; readonly group: string },
+  ): Promise<{ added: Bytes }>
   /** Bytes that the copy of this id added, or null when it is not there. */
   find(ctx: DriverContext, id: string): Promise<{ added: Bytes } | null>
   /** Fills an empty directory; interrupted, the same call goes on. @throws NOT_FOUND */

@@ -271,7 +271,9 @@ async function snapshotsDisagree(bed: FaultBed, volumes: readonly VolumeView[]):
   return volumes.flatMap(({ name }) => {
     const folder = bed.sandbox.reach(`${bed.vfs}/volumes/${name}/snapshots`)
     const found = existsSync(folder) ? readdirSync(folder) : []
-    const parts = readdirSync(dirname(folder)).filter((part) => !['id', 'data', 'image', 'snapshots', 'replaced'].includes(part))
+    const parts = readdirSync(dirname(folder)).filter(
+      (part) => !['id', 'data', 'image', 'snapshots', 'replaced'].includes(part),
+    )
     const known = snapshots.filter(({ volume }) => volume === name).map((snapshot) => snapshot.name)
     return [...differences(`snapshots of ${name}`, found, known), ...differences(`unknown parts of ${name}`, parts, [])]
   })
