@@ -4,7 +4,6 @@
  */
 
 import { closeSync } from 'node:fs'
-import { isAppError } from '../errors.ts'
 import { type Attribute, encodeAttributes, parseDump } from './attributes.ts'
 import type { Bridge } from './bridge.ts'
 import { openPathOnly, type SourceDirectory } from './source-file.ts'
@@ -75,22 +74,19 @@ export class AttributeReader {
     this.#ask(batch.slice(half), options, open)
   }
 
+  /** By a descriptor, so that whatever becomes of its name meanwhile does not matter; a failure is said. */
   #askAlone(wanted: Wanted): void {
-    // A failure is of no account when the entry is gone; otherwise it is said.
-    if (wanted.directory.lstat(wanted.name) === undefined) {
+    const opened = openedPath(wanted)
+    if (opened === undefined) {
       this.#answer([wanted], [''], new Map())
       return
     }
-    const { path, close } = descriptorPath(wanted)
     try {
-      const args = ['--dump', '--match=-', '--encoding=hex', '--absolute-names', '--', path]
+      const args = ['--dump', '--match=-', '--encoding=hex', '--absolute-names', '--', opened.path]
       const output = this.#bridge.call('exec', { program: 'getfattr', args, timeoutMs: 600_000 })
-      this.#answer([wanted], [path], parseDump(output))
-    } catch (error) {
-      if (!isAppError(error) || wanted.directory.lstat(wanted.name) !== undefined) throw error
-      this.#answer([wanted], [''], new Map())
+      this.#answer([wanted], [opened.path], parseDump(output))
     } finally {
-      close()
+      opened.close()
     }
   }
 
@@ -111,9 +107,13 @@ function procPath({ directory, name }: Wanted): string {
   return directory.path(name)
 }
 
+/** A name that is gone gives a path that getfattr cannot find either. */
 function descriptorPath(wanted: Wanted): OpenedPath {
-  const fd = openPathOnly(wanted.directory.path(wanted.name))
-  // A name that is gone gives a path that getfattr cannot find either.
-  if (fd === undefined) return { path: '/proc/0/gone', close: () => undefined }
-  return { path: `/proc/${process.pid}/fd/${fd}`, close: () => closeSync(fd) }
+  return openedPath(wanted) ?? { path: '/proc/0/gone', close: () => undefined }
+}
+
+/** Undefined when the entry is gone. */
+function openedPath({ directory, name }: Wanted): OpenedPath | undefined {
+  const fd = openPathOnly(directory.path(name))
+  return fd === undefined ? undefined : { path: `/proc/${process.pid}/fd/${fd}`, close: () => closeSync(fd) }
 }
