@@ -74,7 +74,8 @@ async function startCluster(sandbox: Sandbox): Promise<number> {
   await tool('ceph-mon', '-i', 'a', '--mkfs', '--monmap', map)
   await sandbox.start('mon', 'ceph-mon', ['-c', path, '-i', 'a', '-f'])
   const osd = crypto.randomUUID()
-  await tool('ceph', 'osd', 'new', osd)
+  // A monitor that is not ready yet refuses; the same again is success.
+  await until('a monitor that takes an OSD', 60_000, async () => await tool('ceph', 'osd', 'new', osd))
   await tool('ceph-osd', '-i', '0', '--mkfs', '--osd-uuid', osd)
   // An OSD that places itself asks before it knows the cluster's id, and ends now and then for that.
   await tool('ceph', 'osd', 'crush', 'add', 'osd.0', '1.0', 'root=default', 'host=test')
