@@ -129,7 +129,7 @@ export class Restores {
       const replaced = await this.#core.operations.run(
         { ...workOf(plan, name, call), id },
         (ctx) => this.#replaceContent(ctx, id, plan, volume, tools),
-        (ctx) => this.#undoInPlace(ctx, plan, volume, tools),
+        (ctx) => this.#undoInPlace(ctx, id, plan, volume, tools),
       )
       this.#core.log.info(
         { subject: name, snapshot: plan.safety.name },
@@ -149,7 +149,7 @@ export class Restores {
     await this.#core.operations.resume(
       operation,
       (ctx) => this.#goOnInPlace(ctx, operation.id, plan, volume, tools),
-      (ctx) => this.#undoInPlace(ctx, plan, volume, tools),
+      (ctx) => this.#undoInPlace(ctx, operation.id, plan, volume, tools),
     )
   }
 
@@ -198,13 +198,14 @@ export class Restores {
     volume: Volume,
     tools: Tools,
   ): Promise<Outcome<Volume>> {
-    const { driver, replace } = tools
     const filled = plan.filled ?? (await this.#fillHidden(ctx, plan, volume, tools))
-    if (!plan.filled) await this.#core.catalog.write(amendOperation(id, { ...plan, filled } as unknown as Json))
-    const replaced = { ...volume, state: await replace.replace(ctx, volume, filled) }
-    const { size } = await driver.usage(ctx, replaced, false)
-    const result = { ...replaced, size }
+    if (!plan.filled) await this.#noteFilled(id, plan, filled)
+    const result = await replaceBy(ctx, volume, filled, tools)
     return { result, changes: [putVolume(result)] }
+  }
+
+  #noteFilled(id: string, plan: InPlacePlan, filled: Volume | null): Promise<void> {
+    return this.#core.catalog.write(amendOperation(id, { ...plan, filled } as unknown as Json))
   }
 
   async #fillHidden(ctx: DriverContext, plan: InPlacePlan, volume: Volume, tools: Tools): Promise<Volume> {
@@ -238,15 +239,22 @@ export class Restores {
     return snapshot
   }
 
-  /** What was there is still there: the snapshot of it is of no use. */
-  async #undoInPlace(
-    ctx: DriverContext,
-    plan: InPlacePlan,
-    volume: Volume,
-    { driver, snapshots }: Tools,
-  ): Promise<void> {
-    await this.#discard(ctx, driver, asVolume(volume, plan.hidden))
+  /**
+   * What was there is still there, and the snapshot of it of no use; unless the content has left the hidden volume: then that snapshot may be
+   * all that is left, and the replacing is ended.
+   */
+  async #undoInPlace(ctx: DriverContext, id: string, plan: InPlacePlan, volume: Volume, tools: Tools): Promise<void> {
+    const { driver, snapshots } = tools
+    const { filled } = (this.#core.catalog.operation(id)?.payload ?? plan) as unknown as InPlacePlan
     const { safety } = plan
+    if (filled && !(await driver.findVolume(ctx, filled))) {
+      await this.#core.catalog.write(putVolume(await replaceBy(ctx, volume, filled, tools)))
+      const fields = { subject: volume.name, snapshot: safety.name }
+      return this.#core.log.warn(fields, 'replaced all the same: it failed too late to be undone; see the snapshot')
+    }
+    // A hidden volume that is gone must not be taken for one whose content has moved.
+    if (filled) await this.#noteFilled(id, plan, null)
+    await this.#discard(ctx, driver, asVolume(volume, plan.hidden))
     await snapshots.delete(ctx, volume, this.#core.catalog.snapshot(volume.id, safety.name) ?? safety)
     await this.#core.catalog.write(...dropSnapshot(safety.id))
   }
@@ -288,6 +296,18 @@ export class Restores {
     if (state) await driver.unmount(ctx, { ...volume, state }, hiddenTarget(this.#core, volume.id))
     await driver.deleteVolume(ctx, volume)
   }
+}
+
+/** Gives the volume the content of `filled`. Idempotent, as the driver's call is. */
+async function replaceBy(
+  ctx: DriverContext,
+  volume: Volume,
+  filled: Volume,
+  { driver, replace }: Tools,
+): Promise<Volume> {
+  const replaced = { ...volume, state: await replace.replace(ctx, volume, filled) }
+  const { size } = await driver.usage(ctx, replaced, false)
+  return { ...replaced, size }
 }
 
 /** Volumes that restores are filling: a driver has them, and no record shows them. */

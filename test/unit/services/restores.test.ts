@@ -131,6 +131,18 @@ test.each([['createVolume'], ['mount'], ['replace.replace']])(
   },
 )
 
+test.each([['replace.replace'], ['usage']])('in place: what fails in %s, too late, costs no content', async (call) => {
+  await using t = await coreWithBackup()
+  t.driver.fail(call, new AppError('NO_SPACE', 'the disk is full'), true)
+  await expect(restore(t, t.ref, 'db', { inPlace: true })).rejects.toEqual(refuses('NO_SPACE'))
+  expect([contentOf(t, 'db'), strangers(t)]).toEqual(['first', []])
+  const [safety] = t.snapshots.list()
+  expect(safety?.name).toMatch(/^before-restore-/)
+  expect(t.logged.join()).toContain('replaced all the same')
+  await t.snapshots.revert('db', safety?.name ?? '')
+  expect(contentOf(t, 'db')).toBe('second')
+})
+
 test.each([['createVolume'], ['replace.replace']])('in place: stopped in %s, the next life ends it', async (call) => {
   await using t = await coreWithBackup()
   const gate = t.driver.block(call)
