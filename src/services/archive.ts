@@ -6,13 +6,13 @@
 
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Semaphore } from 'async-mutex'
 import type { DriverContext, TreeArchive } from '../driver.ts'
 import type { Engine, EngineOptions } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import { ensureDirectory, lstatOrNothing, readdirOrNothing, removeEntry } from '../system/files.ts'
 import { version } from '../version.ts'
+import { orAborted, Turns } from './turns.ts'
 
 /** Where a repository's leases are (src/repository/FORMAT.md 2). */
 const leasesFolder = 'leases'
@@ -40,7 +40,7 @@ interface Pruning {
 export class Archive implements TreeArchive {
   readonly #engine: Engine
   readonly #directory: string
-  readonly #turns = new Semaphore(mostAtOnce)
+  readonly #turns = new Turns(mostAtOnce)
   /** What the repository was seen to hold, kept up with every change; undefined when that is not sure. */
   #copies: Copies | undefined
   #listing: Promise<Copies> | undefined
@@ -152,12 +152,7 @@ export class Archive implements TreeArchive {
     this.#pruning?.giveWay.abort(new AppError('ABORTED', 'a save or a restore comes first'))
     try {
       await orAborted(this.#pruning?.ended ?? Promise.resolve(), signal)
-      const turn = this.#turns.acquire()
-      const [, release] = await orAborted(turn, signal).catch((error: unknown) => {
-        void turn.then(([, passOn]) => passOn())
-        throw error
-      })
-      return await work().finally(release)
+      return await this.#turns.with(signal, work)
     } finally {
       this.#users--
       if (this.#users === 0) this.#wake()
@@ -216,17 +211,4 @@ export class Archive implements TreeArchive {
 
 function watched(ctx: DriverContext): EngineOptions {
   return { signal: ctx.signal, progress: (done, total, unit) => ctx.progress(done, total, unit) }
-}
-
-/** What `promise` gives, or the signal's reason when that comes first. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>()
-  const abort = () => aborted.reject(signal.reason)
-  signal.throwIfAborted()
-  signal.addEventListener('abort', abort, { once: true })
-  try {
-    return await Promise.race([promise, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }

@@ -122,10 +122,11 @@ export class BackupRun {
   async #live(ctx: DriverContext, repositoryId: string): Promise<{ stored: Stored; last: LastBackup }> {
     const { core, docker, mounts, turns } = this.#rooms
     if (this.#isResumed) await this.#setFree()
+    // Not in its turn: a restore may hold the volume's lock and wait for one.
+    const { volume, root } = await this.#volume(async (found) => {
+      return { volume: found, root: await mounts.keep(found.name, this.#holdId) }
+    })
     return turns.with(ctx.signal, async () => {
-      const { volume, root } = await this.#volume(async (found) => {
-        return { volume: found, root: await mounts.keep(found.name, this.#holdId) }
-      })
       const source = { kind: 'tree', root, compare: 'inode' } as const
       const createdAt = this.#isResumed ? now() : this.#plan.plannedAt
       const store = () => this.#store(ctx, source, { last: undefined, snapshot: null }, createdAt)
@@ -156,8 +157,7 @@ export class BackupRun {
   async #holdSnapshot(ctx: DriverContext) {
     const { core } = this.#rooms
     const { name, made } = this.#plan.snapshot as NonNullable<BackupPlan['snapshot']>
-    const isThere = core.catalog.snapshot(this.#plan.volumeId, name) !== undefined
-    if (made && (!isThere || this.#isResumed)) await this.#makeSnapshot(ctx, name)
+    if (made) await this.#makeSnapshot(ctx, name)
     return this.#volume(async (volume) => {
       const snapshot = requireSnapshot(core, volume, name)
       const driver = await core.drivers.ready(volume.driver)

@@ -43,6 +43,7 @@ import {
   type StoredBackup,
 } from './repositories.ts'
 import type { Restores } from './restores.ts'
+import { orAborted } from './turns.ts'
 
 /** A backup that runs, so that the same request joins it. */
 interface Running {
@@ -59,6 +60,7 @@ interface ForgetRules {
   readonly keep: string
   /** Only backups that carry all of them. */
   readonly labels?: Readonly<Record<string, string>> | undefined
+  readonly host?: string | undefined
   readonly timeZone?: string | undefined
   readonly dryRun?: boolean | undefined
   readonly prune?: boolean | undefined
@@ -86,12 +88,12 @@ export class Backups implements BackupService {
     const running = this.#running.get(keyOf(wanted))
     if (running) return join(running, wanted, volume.name, call)
     return this.#track(wanted, async (started) => {
-      const plan = await this.#plan(volume, wanted, repository)
+      const id = call.operationId ?? randomUUID()
+      const plan = await this.#plan(id, volume, wanted, repository)
       const onStarted = (id: string): void => {
         started(id)
         call.onStarted?.(id)
       }
-      const id = call.operationId ?? randomUUID()
       const work = { kind: 'backup.create', subject: subjectOf(plan), payload: BackupRun.payload(plan), id, onStarted }
       const run = new BackupRun(this.#rooms, id, plan, false)
       return core.operations.run(
@@ -112,7 +114,7 @@ export class Backups implements BackupService {
       started(operation.id)
       const run = new BackupRun(this.#rooms, operation.id, plan, true)
       const body = async (ctx: DriverContext): Promise<Outcome<BackupView>> => {
-        if (driver !== undefined) await Promise.race([core.drivers.started(driver), untilAborted(ctx.signal)])
+        if (driver !== undefined) await orAborted(core.drivers.started(driver), ctx.signal)
         return run.run(ctx)
       }
       return core.operations.resume(operation, body, () => run.undo())
@@ -192,13 +194,13 @@ export class Backups implements BackupService {
 
   async forget(
     where: RepositoryRef,
-    { volume, keep, labels = {}, timeZone, dryRun = false, prune = false }: ForgetRules,
+    { volume, keep, labels = {}, host, timeZone, dryRun = false, prune = false }: ForgetRules,
     call: CallOptions = {},
   ): Promise<{ decisions: ForgetDecision[]; prune: PruneView | null }> {
     const { core } = this.#rooms
     const repository = findRepository(core, where)
     const zone = timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone
-    const args = { volume, host: null, labels, policy: parseRetention(keep), timeZone: zone, dryRun }
+    const args = { volume, host: host ?? null, labels, policy: parseRetention(keep), timeZone: zone, dryRun }
     return this.#heavy(repository, 'backup.forget', call, async (ctx) => {
       const decided = await core.engine.run(placeOf(repository), 'forget', args, watch(ctx))
       const gone = dryRun ? [] : decided.filter((it) => !it.keep).map(({ backup }) => backup.id)
@@ -265,12 +267,13 @@ export class Backups implements BackupService {
     }
   }
 
-  async #plan(volume: Volume, wanted: Wanted, { url, access }: FoundRepository): Promise<BackupPlan> {
+  async #plan(id: string, volume: Volume, wanted: Wanted, { url, access }: FoundRepository): Promise<BackupPlan> {
     const { core, docker } = this.#rooms
     const { snapshot: named, labels, pause } = wanted
     const driver = await core.drivers.ready(volume.driver)
     const isCheap = named === null && (await driver.snapshots?.isCheap(core.operations.plainContext(), volume)) === true
-    const made = isCheap ? { name: timedName(core, volume, 'backup'), made: true } : null
+    // Two backups of a volume, to two repositories, may begin in the same second.
+    const made = isCheap ? { name: `${timedName(core, volume, 'backup')}-${id.slice(0, 8)}`, made: true } : null
     const snapshot = named === null ? made : { name: named, made: false }
     const paused = snapshot === null && pause ? await docker.containersUsing(volume.name) : []
     const hooks = snapshot === null ? await planHooks(this.#rooms, volume, null) : null
@@ -347,11 +350,4 @@ function fileView(file: ListedFile): BackupFileView {
   const { path, type, mode, uid, gid, size, mtimeNs, target } = file
   const modifiedAt = new Date(Number(mtimeNs / 1_000_000n)).toISOString()
   return { path, type, mode: mode & 0o7777, uid, gid, size, modifiedAt, target }
-}
-
-function untilAborted(signal: AbortSignal): Promise<never> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  if (signal.aborted) reject(signal.reason)
-  signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  return promise
 }

@@ -381,6 +381,8 @@ export interface BackupService {
       readonly keep: string
       /** Only backups with all of these labels; the others are neither counted nor removed. */
       readonly labels?: Readonly<Record<string, string>> | undefined
+      /** Only those of this node; default: of each, by itself. */
+      readonly host?: string | undefined
       readonly timeZone?: string | undefined
       readonly dryRun?: boolean | undefined
       readonly prune?: boolean | undefined

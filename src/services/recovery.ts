@@ -214,7 +214,7 @@ export async function recover(
   const rounds = [...byVolume].map(([name, ofVolume]) =>
     recoverVolume({ core, docker, resumers }, name, ofVolume, retryMs),
   )
-  for (const operation of operations.filter(isFree)) void resumers.free[operation.kind]?.(operation)
+  for (const operation of operations.filter(isFree)) void resumeFree(core, operation, resumers)
   await Promise.all(rounds)
 }
 
@@ -256,6 +256,14 @@ async function resumeOne({ catalog, log }: Core, { id, kind, subject }: Operatio
     log.error({ operation: kind, subject, error: (error as Error).message }, 'could not resume')
     return false
   }
+}
+
+/** One that cannot be read, too, must not end the daemon: the entry stays open. */
+async function resumeFree({ log }: Core, operation: Operation, { free }: Resumers): Promise<void> {
+  const { kind, subject } = operation
+  await free[kind]?.(operation).catch((error: Error) => {
+    log.error({ operation: kind, subject, error: error.message }, 'could not resume; the entry stays open')
+  })
 }
 
 /** @returns false when it is to be tried again */

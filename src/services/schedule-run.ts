@@ -3,6 +3,7 @@
  * run writes down nothing, and can be gone on with after a crash, because all that it makes is named after the moment at which it began.
  */
 
+import { hostname } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { putSetting } from '../catalog/changes.ts'
 import { AppError, type ErrorCode, isAppError, toAppError } from '../errors.ts'
@@ -144,7 +145,9 @@ async function thinSnapshots({ core, snapshots }: ScheduleRooms, run: Run, keep:
 
 async function thinBackups({ core, backups }: ScheduleRooms, run: Run, target: string, keep: string): Promise<void> {
   const { timeZone } = run.schedule
-  await backups.forget({ at: target }, { volume: run.volume.name, keep, timeZone, labels: labelsOf(run) })
+  // Other nodes' schedules of the same name keep what they are told to.
+  const whose = { volume: run.volume.name, labels: labelsOf(run), host: hostname() }
+  await backups.forget({ at: target }, { ...whose, keep, timeZone })
   const key = `pruned:${target}`
   const last = Date.parse(core.catalog.setting(key) ?? '')
   if (Math.abs(Date.now() - last) < pruneEveryMs) return

@@ -1,4 +1,4 @@
-/** Turns at heavy work: so many at once on this node, the others wait for theirs. */
+/** Turns at heavy work: so many at once, the others wait for theirs. */
 
 import { Semaphore } from 'async-mutex'
 
@@ -25,16 +25,24 @@ export class Turns {
   async #acquire(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()
     const turn = this.#semaphore.acquire().then(([, release]) => release)
-    const aborted = Promise.withResolvers<never>()
-    const abort = (): void => aborted.reject(signal.reason)
-    signal.addEventListener('abort', abort, { once: true })
     try {
-      return await Promise.race([turn, aborted.promise])
+      return await orAborted(turn, signal)
     } catch (error) {
       void turn.then((release) => release()) // It passes on a turn that comes too late.
       throw error
-    } finally {
-      signal.removeEventListener('abort', abort)
     }
+  }
+}
+
+/** What `promise` gives, or the signal's reason when that comes first; then nobody looks at the promise any more. */
+export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = (): void => aborted.reject(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
+  if (signal.aborted) abort()
+  try {
+    return await Promise.race([aborted.promise, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
   }
 }

@@ -90,6 +90,30 @@ test('the same request joins the backup that runs, another one is told', async (
   expect(await t.backups.list({ at: 't' })).toHaveLength(1)
 })
 
+test('backups of one volume to two repositories may begin in the same second', async () => {
+  await using t = await coreWithTarget()
+  const other = `file://${t.core.config.root}/other`
+  await t.targets.add('u', other)
+  const gate = t.driver.block('snapshots.create')
+  const backing = Promise.all(['t', 'u'].map((at) => t.backups.create({ volume: 'db', to: { at } })))
+  await gate.reached
+  await vi.waitFor(() =>
+    expect(t.core.operations.list().filter(({ kind }) => kind === 'backup.create')).toHaveLength(2),
+  )
+  gate.open()
+  expect((await backing).map(({ url }) => url.startsWith(other))).toEqual([false, true])
+  expect(leftOvers(t)).toEqual([[], [], []])
+})
+
+test('an entry that cannot be read stays open, and does not end the daemon', async () => {
+  await using t = await coreWithTarget()
+  const operation = anOperation({ kind: 'backup.create', payload: null })
+  await t.core.catalog.write(beginOperation(operation))
+  await t.recover()
+  expect(t.core.catalog.operation(operation.id)?.state).toBe('running')
+  await vi.waitFor(() => expect(t.logged.join()).toContain('the entry stays open'))
+})
+
 test('cancelled, a backup leaves nothing but its entry', async () => {
   await using t = await coreWithTarget()
   const gate = t.driver.block('snapshots.open')
@@ -228,6 +252,8 @@ test('removed and forgotten backups are no longer what a volume points to', asyn
   expect(await t.backups.list({ at: 't' })).toHaveLength(3)
   const labelled = { volume: 'db', keep: 'last=1', labels: { keep: 'me' } }
   expect((await t.backups.forget({ at: 't' }, labelled)).decisions).toHaveLength(1)
+  const elsewhere = { volume: 'db', keep: 'last=1', host: 'another' }
+  expect((await t.backups.forget({ at: 't' }, elsewhere)).decisions).toEqual([])
   const { decisions, prune } = await t.backups.forget({ at: 't' }, { volume: 'db', keep: 'last=1', prune: true })
   expect(decisions.filter(({ keep }) => keep).map(({ backup }) => backup.id)).toEqual([backups[2]?.id])
   expect(prune).toMatchObject({ deleted: { packs: 0 } })

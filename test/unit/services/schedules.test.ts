@@ -3,6 +3,7 @@
  * daemon and changes of the clock. The wall clock is the test's; timers are real and short.
  */
 
+import { hostname } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { insertTarget } from '../../../src/catalog/changes.ts'
@@ -445,11 +446,12 @@ describe('retention', () => {
     expect(snapshotNames(b)).toEqual(['n-20261123-100230'])
   })
 
-  test('of backups looks only at those of the schedule, in its time zone', async () => {
+  test('of backups looks only at those of the schedule on this node, in its time zone', async () => {
     await using b = await open()
     await b.schedules.create({ ...hourly, timeZone: 'Asia/Tokyo', name: 'n', target: 'nas', keep: 'daily=7' })
     await b.schedules.run('n')
-    const rules = { volume: 'db', keep: 'daily=7', timeZone: 'Asia/Tokyo', labels: { 'holdfast.schedule': 'n' } }
+    const whose = { volume: 'db', labels: { 'holdfast.schedule': 'n' }, host: hostname() }
+    const rules = { ...whose, keep: 'daily=7', timeZone: 'Asia/Tokyo' }
     expect(b.backups.forgotten).toEqual([[{ at: 'nas' }, rules]])
   })
 
