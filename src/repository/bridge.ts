@@ -76,6 +76,7 @@ export class Bridge {
   readonly #bell: Int32Array
   readonly #callbacks = new Map<number, Callback>()
   #nextId = 1
+  #waiter: { readonly everyMs: number; act(): void } | undefined
 
   constructor({ port, bell }: BridgeEnds) {
     this.#port = port
@@ -106,6 +107,11 @@ export class Bridge {
     return (result as unknown as { answer: Requests[M]['answer'] }).answer
   }
 
+  /** Has something done about every `everyMs` while this worker waits for an answer. */
+  onWait(everyMs: number, act: () => void): void {
+    this.#waiter = { everyMs, act }
+  }
+
   /** Handles the answers that are there. */
   pump(): void {
     for (;;) {
@@ -125,7 +131,8 @@ export class Bridge {
       const rung = Atomics.load(this.#bell, 0)
       this.pump()
       if (condition()) return
-      Atomics.wait(this.#bell, 0, rung)
+      Atomics.wait(this.#bell, 0, rung, this.#waiter?.everyMs)
+      this.#waiter?.act()
     }
   }
 

@@ -78,7 +78,7 @@ class Verify {
     const table = this.#tableOf(packs)
     if (this.#args.readData) this.#readPacks(packs)
     const backups = this.#readManifests()
-    const all = this.#reach(table, backups)
+    const all = this.#reachAll(table, backups)
     // Backups share what they reach: only when something is missing is it worth finding out for each.
     const damaged = all.missing.length === 0 ? [] : backups.flatMap((backup) => this.#damage(table, backup))
     this.#mark(backups, damaged)
@@ -149,6 +149,21 @@ class Verify {
       this.#note(name, () => backups.push(parseManifest(id, seal.openObject('M', name, object))))
     }
     return backups
+  }
+
+  /** What is read for a backup is not read again for the next: the later ones go faster. */
+  #reachAll(table: ChunkTable, backups: readonly Backup[]): Reachable {
+    const reachable = this.#reach(table, [])
+    const total = backups.reduce((sum, { files }) => sum + files, 0)
+    let done = 0
+    for (const backup of backups) {
+      reachable.addBackup(backup)
+      done += backup.files
+      // One kind of progress is enough, and that of the packs was longer.
+      if (this.#args.readData) continue
+      this.#context.bridge.post('progress', { done, total, unit: 'files' }, () => undefined)
+    }
+    return reachable
   }
 
   #reach(table: ChunkTable, backups: readonly Backup[]): Reachable {

@@ -8,6 +8,7 @@ import { type FormerFile, profiles } from './chunker.ts'
 import { type Content, ContentBuilder, type StoreList } from './content.ts'
 import { clipExtents, type Extent, mappedExtents } from './data-extents.ts'
 import type { IndexWriter } from './index-writer.ts'
+import type { Progress } from './progress.ts'
 import type { FileResult, FileTask, ReadFilesAnswer } from './read-files.ts'
 import { openNoFollow, type SourceDirectory } from './source-file.ts'
 import type { TreeStat } from './tree-record.ts'
@@ -52,13 +53,14 @@ export class FileBatches {
   #tasks: FileTask[] = []
   #done: Done[] = []
   #bytes = 0
+  readonly #progress: Progress
   outstanding = 0
-  bytesRead: Bytes = 0
 
-  constructor(bridge: Bridge, table: ChunkTable, index: IndexWriter, storeList: StoreList) {
+  constructor(bridge: Bridge, table: ChunkTable, index: IndexWriter, progress: Progress, storeList: StoreList) {
     this.#bridge = bridge
     this.#table = table
     this.#index = index
+    this.#progress = progress
     this.#storeList = storeList
   }
 
@@ -83,8 +85,10 @@ export class FileBatches {
         directory.release()
         done(this.#joined(parts))
       }
-      if (part.isHole) arrived(null)
-      else this.#push(part.task, part.end - part.start, arrived)
+      if (part.isHole) {
+        this.#progress.add(part.end - part.start)
+        arrived(null)
+      } else this.#push(part.task, part.end - part.start, arrived)
     })
   }
 
@@ -137,10 +141,10 @@ export class FileBatches {
     this.#bytes = 0
     this.#bridge.pumpUntil(() => this.outstanding < mostOutstanding)
     this.outstanding++
-    this.#bridge.post('hand', { task: 'readFiles', args: { table: this.#table.shared, tasks } }, (answer) => {
+    const args = { table: this.#table.shared, progress: this.#progress.shared, tasks }
+    this.#bridge.post('hand', { task: 'readFiles', args }, (answer) => {
       this.outstanding--
-      const { files, packs, bytes } = answer as ReadFilesAnswer
-      this.bytesRead += bytes
+      const { files, packs } = answer as ReadFilesAnswer
       this.#index.add(packs)
       for (const [i, file] of files.entries()) done[i]?.(file)
     })

@@ -10,16 +10,24 @@ import { ByteReader } from './cursor.ts'
 import { flags, headLength, readRecord, statOf, type TreeRecord, typeOfMode, types } from './tree-record.ts'
 
 const hole = Buffer.alloc(idLength)
+/** The kernel's clock for files ticks every few ms. */
+const clockTickNs = 20_000_000n
 
 export class ParentCursor {
   readonly #segments: Iterator<Uint8Array>
+  /** What was changed from here on may have changed again, within the same tick, after the parent's moment. */
+  readonly #unsureFrom: bigint
   #bytes: Buffer = Buffer.alloc(0)
   #at = 0
   #length = 0
 
-  /** Begins before the root's children. @param segments contents in order; already authenticated */
-  constructor(segments: Iterator<Uint8Array>) {
+  /**
+   * Begins before the root's children. @param segments contents in order; already authenticated
+   * @param createdAtMs the moment whose state the parent holds, at the latest
+   */
+  constructor(segments: Iterator<Uint8Array>, createdAtMs: number) {
     this.#segments = segments
+    this.#unsureFrom = BigInt(createdAtMs) * 1_000_000n - clockTickNs
     this.#load()
   }
 
@@ -60,6 +68,7 @@ export class ParentCursor {
     const view = this.#bytes
     // ctime first: it changes with everything else, so that of a changed file nothing more is looked at.
     return (
+      stat.ctimeNs < this.#unsureFrom &&
       this.#timeIs(stat.ctimeNs, at + 24, at + 36) &&
       this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
       BigInt.asIntN(64, stat.ino) === view.readBigInt64LE(at + 40) &&
@@ -99,8 +108,13 @@ export class ParentCursor {
   matchesCopy(stat: BigIntStats): boolean {
     const at = this.#at
     const { type, size } = statOf(stat)
-    const isSure = this.#bytes[at + 2] === type && ((this.#bytes[at + 3] ?? 0) & flags.changed) === 0
-    return isSure && this.#timeIs(stat.mtimeNs, at + 16, at + 32) && this.#bytes.readBigInt64LE(at + 48) === size
+    const wasSure = stat.mtimeNs < this.#unsureFrom && ((this.#bytes[at + 3] ?? 0) & flags.changed) === 0
+    return (
+      wasSure &&
+      this.#bytes[at + 2] === type &&
+      this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
+      this.#bytes.readBigInt64LE(at + 48) === size
+    )
   }
 
   #timeIs(ns: bigint, seconds: number, rest: number): boolean {

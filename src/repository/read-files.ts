@@ -20,6 +20,7 @@ import {
 import { ContentBuilder } from './content.ts'
 import { dataExtents, type Extent } from './data-extents.ts'
 import type { IndexedPack } from './index-object.ts'
+import { countBytes } from './progress.ts'
 import { openNoFollow } from './source-file.ts'
 import type { TaskContext } from './tasks.ts'
 import { statOf, type TreeStat, types } from './tree-record.ts'
@@ -53,7 +54,6 @@ export interface ReadFilesAnswer {
   readonly files: readonly (FileResult | null)[]
   /** Packs that may now be indexed. */
   readonly packs: readonly IndexedPack[]
-  readonly bytes: Bytes
 }
 
 interface Hand {
@@ -77,19 +77,14 @@ function handOf(context: TaskContext, table: SharedTable): Hand {
   return hand
 }
 
-/** @throws errors of reading, with the path */
+/** @param args `progress`: where to count @throws errors of reading, with the path */
 export function readFiles(
   context: TaskContext,
-  args: { table: SharedTable; tasks: readonly FileTask[] },
+  args: { table: SharedTable; progress: SharedArrayBuffer; tasks: readonly FileTask[] },
 ): ReadFilesAnswer {
   const hand = handOf(context, args.table)
-  let bytes = 0
-  const files = args.tasks.map((task) => {
-    const read = readFile(hand, task)
-    bytes += read?.bytes ?? 0
-    return read?.result ?? null
-  })
-  return { files, packs: hand.writer.takeStored(), bytes }
+  const files = args.tasks.map((task) => readFile(hand, task, (bytes) => countBytes(args.progress, bytes)))
+  return { files, packs: hand.writer.takeStored() }
 }
 
 /** Makes durable what this hand has stored. */
@@ -99,19 +94,19 @@ export function flushFiles(context: TaskContext, args: { table: SharedTable }): 
   return writer.takeStored()
 }
 
-function readFile(hand: Hand, task: FileTask): { result: FileResult; bytes: Bytes } | undefined {
+function readFile(hand: Hand, task: FileTask, count: (bytes: Bytes) => void): FileResult | null {
   const fd = openNoFollow(task.path)
-  if (fd === undefined) return undefined
+  if (fd === undefined) return null
   try {
     const before = fstatSync(fd, { bigint: true })
     const stat = statOf(before)
-    if (stat.type !== types.file) return undefined
+    if (stat.type !== types.file) return null
     const size = Number(stat.size)
     const profile = chooseProfile(size, task.former, () => sample(fd))
     const { start, end } = task.part ?? { start: 0, end: size }
     const isSparse = before.blocks * 512n < before.size
     const extents = task.extents ?? (isSparse ? dataExtents(hand.bridge, fd, start, end) : [{ start, end }])
-    const content = readContent({ hand, fd, profile }, extents, start, end).finish(task.part ? 1 : 0)
+    const content = readContent({ hand, fd, profile, count }, extents, start, end).finish(task.part ? 1 : 0)
     const after = fstatSync(fd, { bigint: true })
     const changed = after.ctimeNs !== before.ctimeNs || after.size !== before.size
     const told = isRacy(stat.ctimeNs) ? { ...stat, ctimeNs: 0n } : stat
@@ -120,7 +115,7 @@ function readFile(hand: Hand, task: FileTask): { result: FileResult; bytes: Byte
       profile,
       changed: changed || (task.part !== undefined && after.ctimeNs !== task.ctimeNs),
     }
-    return { result: told.ctimeNs === task.ctimeNs ? result : { ...result, stat: told }, bytes: end - start }
+    return told.ctimeNs === task.ctimeNs ? result : { ...result, stat: told }
   } catch (error) {
     throw fromErrno(error, `reading ${task.shown}`)
   } finally {
@@ -145,6 +140,7 @@ interface Reading {
   readonly hand: Hand
   readonly fd: number
   readonly profile: Profile
+  count(bytes: Bytes): void
 }
 
 /** The content of the bytes from `start` to `end`: exactly so many, whatever becomes of the file meanwhile. */
@@ -153,14 +149,16 @@ function readContent(reading: Reading, extents: readonly Extent[], start: Bytes,
   let position = start
   for (const extent of extents) {
     builder.addHole(extent.start - position)
+    reading.count(extent.start - position)
     position = readExtent(reading, builder, extent.start, extent.end)
   }
   builder.addHole(end - position)
+  reading.count(end - position)
   return builder
 }
 
 /** @returns where the data ended: `end`, or less when the file has become shorter */
-function readExtent({ hand, fd, profile }: Reading, builder: ContentBuilder, start: Bytes, end: Bytes): Bytes {
+function readExtent({ hand, fd, profile, count }: Reading, builder: ContentBuilder, start: Bytes, end: Bytes): Bytes {
   const { chunker, writer } = hand
   const { buffer } = chunker
   let from = 0
@@ -172,10 +170,11 @@ function readExtent({ hand, fd, profile }: Reading, builder: ContentBuilder, sta
       buffer.copyWithin(0, from, filled)
       filled -= from
       from = 0
-      const count = readSync(fd, buffer, filled, Math.min(buffer.length - filled, last - position), position)
-      if (count === 0) last = position
-      filled += count
-      position += count
+      const length = readSync(fd, buffer, filled, Math.min(buffer.length - filled, last - position), position)
+      if (length === 0) last = position
+      count(length)
+      filled += length
+      position += length
       continue
     }
     if (from === filled) return position

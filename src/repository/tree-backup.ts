@@ -19,6 +19,7 @@ import { IndexWriter } from './index-writer.ts'
 import { loadReliableChunks } from './known-chunks.ts'
 import type { Backup } from './manifest.ts'
 import { ParentCursor } from './parent-cursor.ts'
+import { Progress } from './progress.ts'
 import { PendingRecord, RecordQueue } from './record-queue.ts'
 import { joinPath, readTreeRoot, SegmentBuilder } from './segment.ts'
 import { SourceDirectory, systemPath } from './source-file.ts'
@@ -43,7 +44,6 @@ export interface TreeBackupArgs {
 const roomForNew = 2_000_000
 /** Records that may wait for contents read out of order. */
 const mostWaiting = 25_000
-const progressEvery = 512
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {
   const since = Date.now()
@@ -60,6 +60,7 @@ class TreeBackup {
   readonly #segments: SegmentBuilder
   readonly #queue: RecordQueue
   readonly #files: FileBatches
+  readonly #progress: Progress
   readonly #attributes: AttributeReader
   readonly #cursor: ParentCursor | undefined
   /** Files with several names that are being read: the other names wait for the same content. */
@@ -67,7 +68,8 @@ class TreeBackup {
   #parent: string | null = null
   #device = 0n
   readonly #isStored = (id: Buffer) => this.#table.has(id)
-  #visited = 0
+  /** Bytes of the files met so far. */
+  #met = 0
   #entries = 0
   #size = 0
   #changed = 0
@@ -81,7 +83,9 @@ class TreeBackup {
     this.#index = new IndexWriter(bridge, seal)
     this.#segments = new SegmentBuilder((segment) => this.#writer.put(kinds.segment, segment))
     this.#queue = new RecordQueue(this.#segments, (record) => this.#count(record))
-    this.#files = new FileBatches(bridge, table, this.#index, (list) => this.#writer.put(kinds.list, list))
+    this.#progress = new Progress(bridge, null)
+    const storeList = (list: Buffer) => this.#writer.put(kinds.list, list)
+    this.#files = new FileBatches(bridge, table, this.#index, this.#progress, storeList)
     this.#attributes = new AttributeReader(bridge)
     this.#cursor = this.#openParent()
   }
@@ -101,6 +105,7 @@ class TreeBackup {
   }
 
   #finishReading(): void {
+    this.#progress.total = this.#met
     this.#attributes.flush()
     this.#files.finish()
     this.#context.bridge.pumpUntil(() => {
@@ -129,10 +134,12 @@ class TreeBackup {
       const reader = new ChunkReader(this.#context.bridge, this.#context.seal, this.#table)
       const segments = readTreeRoot(reader.read(Buffer.from(backup.root, 'hex')))
       for (const { id } of segments) reader.place(id)
-      const cursor = new ParentCursor(reader.readAll(segments.map(({ id }) => id)))
+      const stored = reader.readAll(segments.map(({ id }) => id))
+      const cursor = new ParentCursor(stored, Date.parse(backup.createdAt))
       if (cursor.type !== types.directory) return undefined
       cursor.enter()
       this.#parent = parent
+      this.#progress.total = backup.size
       return cursor
     } catch (error) {
       if (isAppError(error, 'NOT_FOUND', 'CORRUPT', 'ABORTED')) return undefined
@@ -175,18 +182,26 @@ class TreeBackup {
   /** Records one entry, as it was or as it is. */
   #visit(directory: SourceDirectory, name: string, path: Buffer, stat: BigIntStats, isFormer: boolean): void {
     const bytes = Buffer.from(name, 'latin1')
+    if (stat.isFile()) this.#met += Number(stat.size)
     const cursor = isFormer ? this.#cursor : undefined
     if (cursor && this.#args.compare === 'inode' && cursor.matches(stat)) {
       // A lost or condemned chunk means that the file is read again.
       if (cursor.everyReference(this.#isStored)) {
         this.#entries++
-        this.#size += stat.isFile() ? Number(stat.size) : 0
+        this.#pass(stat)
         this.#queue.add(path, bytes, cursor.bytes())
         return
       }
     }
     const record = this.#begin(directory, name, bytes, stat, cursor)
     this.#queue.add(path, bytes, record)
+  }
+
+  /** Counts what is as it was. */
+  #pass(stat: BigIntStats): void {
+    if (!stat.isFile()) return
+    this.#size += Number(stat.size)
+    this.#progress.add(Number(stat.size))
   }
 
   /** A new record, with all that has to be read for it asked for. */
@@ -225,6 +240,7 @@ class TreeBackup {
     if (former && this.#args.compare === 'copy' && cursor?.matchesCopy(stat) && cursor.everyReference(this.#isStored)) {
       record.content = former.content
       record.profile = former.profile
+      this.#progress.add(Number(stat.size))
       return
     }
     if (stat.size === 0n) {
@@ -235,6 +251,7 @@ class TreeBackup {
     const waiting = this.#linked.get(stat.ino)
     if (stat.nlink > 1n && waiting) {
       waiting.push(record)
+      this.#progress.add(Number(stat.size))
       return
     }
     const records = [record]
@@ -260,9 +277,7 @@ class TreeBackup {
   /** Takes in what the hands have done; waits when far ahead of them. */
   #breathe(): void {
     const { bridge } = this.#context
-    if (++this.#visited % progressEvery === 0) {
-      bridge.post('progress', { done: this.#files.bytesRead, total: null, unit: 'bytes' }, () => undefined)
-    }
+    this.#progress.tell()
     if (this.#queue.length === 0) return
     bridge.pump()
     this.#queue.drain()

@@ -86,7 +86,9 @@ class TreeRestore {
   #batch: EntryTask[] = []
   #batchBytes = 0
   #outstanding = 0
-  #done = 0
+  #done: Bytes = 0
+  /** Null until all has been met that is to be restored. */
+  #total: Bytes | null
   #result = { files: 0, bytes: 0, sockets: 0 }
   #checkpointAt = Date.now() + checkpointEveryMs
 
@@ -96,6 +98,7 @@ class TreeRestore {
     this.#table = table
     this.#area = area
     this.#path = path
+    this.#total = path.length === 0 ? backup.size : null
     this.#reader = new ChunkReader(context.bridge, context.seal, table)
   }
 
@@ -159,6 +162,7 @@ class TreeRestore {
       this.#maybeCheckpoint({ record: number + 1, part: 0 })
     }
     places.close()
+    this.#total = this.#result.bytes
   }
 
   #makeEntry(place: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
@@ -202,7 +206,7 @@ class TreeRestore {
 
   #progress(bytes: Bytes): void {
     this.#done += bytes
-    const progress = { done: this.#done, total: this.#backup.size, unit: 'bytes' as const }
+    const progress = { done: this.#done, total: this.#total, unit: 'bytes' as const }
     this.#context.bridge.post('progress', progress, () => undefined)
   }
 

@@ -1,11 +1,35 @@
 /** Trees, from directory to repository and back. Needs root, as backups do. */
 
 import { execFileSync } from 'node:child_process'
-import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { openMemoryStore } from '../../../src/objectstore/memory.ts'
+import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
+import type { Tools } from '../../../src/repository/crew.ts'
 import type { ListedFile } from '../../../src/repository/list-files.ts'
-import { about, backUp, describeTree, makeHostileTree, newRepository, noise, restored, scratch } from './support.ts'
+import { initRepository } from '../../../src/repository/repository.ts'
+import {
+  about,
+  backUp,
+  describeTree,
+  makeHostileTree,
+  newRepository,
+  noise,
+  restored,
+  scratch,
+  tools,
+} from './support.ts'
 
 describe.each([
   ['plain', undefined],
@@ -81,16 +105,84 @@ test('entries that were added, removed, replaced and renamed are seen', async ()
 test('a copy of the tree with new inodes is compared by mtime and size when asked', async () => {
   const root = scratch()
   makeHostileTree(root)
+  // A time to come proves nothing; one of whole seconds can be set again.
+  for (const name of ['d/large', 'd/huge-hole', 'd/medium']) utimesSync(join(root, name), 1e9, 1e9)
+  await pause(50)
   const copy = join(scratch(), 'copy')
   execFileSync('cp', ['-a', root, copy])
   const { repository } = await newRepository()
   const first = await backUp(repository, root)
-  let read = 0
+  const original = describeTree(copy)
+  // Nobody looks into it.
+  writeFileSync(join(copy, 'd/medium'), noise(700_000, 77))
+  utimesSync(join(copy, 'd/medium'), 1e9, 1e9)
   const args = { root: copy, about: about(), parent: first.id, compare: 'copy' as const }
-  const second = await repository.backupTree(args, { progress: (done) => (read = Math.max(read, done)) })
-  expect(read).toBe(0)
+  const second = await repository.backupTree(args)
   expect(second.added).toBeLessThan(100_000)
-  expect(describeTree(await restored(repository, second.id))).toBe(describeTree(copy))
+  expect(describeTree(await restored(repository, second.id))).toBe(original)
+})
+
+test('a copied file that was changed in the tick of the snapshot is read again', async () => {
+  const path = join(scratch(), 'file')
+  writeFileSync(path, 'before')
+  const { mtime } = statSync(path)
+  const backUpAt = async (text: string, laterMs: number, parent: string | null) => {
+    writeFileSync(path, text)
+    utimesSync(path, mtime, mtime)
+    const moment = new Date(mtime.getTime() + laterMs).toISOString()
+    const args = { root: join(path, '..'), about: about('v', moment), parent, compare: 'copy' as const }
+    const { id } = await repository.backupTree(args)
+    return { id, text: readFileSync(join(await restored(repository, id), 'file'), 'utf8') }
+  }
+  const { repository } = await newRepository()
+  const first = await backUpAt('before', 5, null)
+  const second = await backUpAt('behind', 90, first.id)
+  expect(second.text).toBe('behind')
+  expect((await backUpAt('unseen', 95, second.id)).text).toBe('behind')
+})
+
+test('a file that was changed in the tick of the backup is looked at again', async () => {
+  const root = scratch()
+  writeFileSync(join(root, 'file'), 'text')
+  const changedAt = statSync(join(root, 'file')).ctimeMs
+  // Later than any tick: only the time of the backup can tell.
+  await pause(100)
+  let asked = 0
+  const exec: Tools['exec'] = (program, args, options) => {
+    if (program === 'getfattr') asked += args.filter((arg) => arg.endsWith('/file')).length
+    return tools.exec(program, args, options)
+  }
+  const repository = await initRepository({ store: openMemoryStore(), tools: { exec } })
+  const backUpAt = async (laterMs: number, parent: string | null) => {
+    asked = 0
+    const moment = new Date(changedAt + laterMs).toISOString()
+    return (await repository.backupTree({ root, about: about('v', moment), parent, compare: 'inode' })).id
+  }
+  const first = await backUpAt(5, null)
+  expect(asked).toBe(1)
+  const second = await backUpAt(90, first)
+  expect(asked).toBe(1)
+  await backUpAt(95, second)
+  expect(asked).toBe(0)
+})
+
+test('progress counts what is read and what is not, up to the whole', async () => {
+  const root = scratch()
+  writeFileSync(join(root, 'large'), noise(60_000_000))
+  writeFileSync(join(root, 'other'), noise(1_000_000))
+  const memory = openMemoryStore()
+  const slow: ObjectStore['put'] = async (...args) => {
+    await pause(200)
+    return memory.put(...args)
+  }
+  const { repository } = await newRepository({ store: { ...memory, put: slow } })
+  const told: [number, number | null][] = []
+  const args = { root, about: about(), parent: null, compare: 'inode' as const }
+  await repository.backupTree(args, { progress: (done, total) => void told.push([done, total]) })
+  const between = told.filter(([done]) => done > 0 && done < 61_000_000)
+  expect(between.length).toBeGreaterThan(0)
+  expect(new Set(told.slice(1).map(([, total]) => total))).toEqual(new Set([61_000_000]))
+  expect(told.map(([done]) => done)).toEqual(told.map(([done]) => done).sort((a, b) => a - b))
 })
 
 test('one path is restored with the directories above it, and nothing else', async () => {
