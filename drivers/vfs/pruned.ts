@@ -10,7 +10,7 @@ import { lstatOrNothing } from '../../src/system/files.ts'
 /** Copies are mostly forgotten several at a time. */
 const quietMs = 2_000
 
-/** A prune that was killed holds up the next one for 5 minutes. */
+/** What made it fail, such as a full disk, may take a while to mend. */
 const retryMs = 6 * 60_000
 
 /** An archive that looks after its room until it is stopped. */
