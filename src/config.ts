@@ -66,7 +66,7 @@ export const settings = [
     kind: 'text',
     placeholder: 'PATH',
     default: '/var/run/docker.sock',
-    description: "Docker's own API, asked by doctor and by snapshot create --pause",
+    description: "Docker's own API, for hooks in containers, --pause and doctor",
   },
   {
     key: 'driver',

@@ -40,15 +40,34 @@ export function formatSize(bytes: Bytes): string {
   return `${Number(value.toFixed(value < 10 ? 1 : 0))}${units[unit]}`
 }
 
-/** Parses `24h`, `90s`, `7d` or milliseconds. @returns ms @throws INVALID_ARGUMENT */
+/** Parses `24h`, `90s`, `7d`, or `0`: nothing else goes without its unit. @returns ms @throws INVALID_ARGUMENT */
 export function parseDuration(text: string): number {
   const parse = load('ms') as typeof ms
   const trimmed = text.trim()
+  if (/^[\d.]+$/.test(trimmed) && Number(trimmed) > 0) {
+    throw new AppError(
+      'INVALID_ARGUMENT',
+      `'${text}' has no unit; give a number with s, m, h or d, such as ${trimmed}m`,
+    )
+  }
   const value = /^.{1,100}$/.test(trimmed) ? parse(trimmed as ms.StringValue) : undefined // It throws for other lengths.
   if (value === undefined || !Number.isFinite(value) || value < 0) {
     throw new AppError('INVALID_ARGUMENT', `'${text}' is not a duration; give a number with s, m, h or d, such as 24h`)
   }
   return value
+}
+
+const durationUnits = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1_000],
+] as const
+
+/** Prints a duration as it could have been typed, exactly: `2s`, `90s`, `24h`, `1500ms`. @param ms a whole number */
+export function formatDuration(ms: number): string {
+  const [unit, size] = durationUnits.find(([, factor]) => ms >= factor && ms % factor === 0) ?? ['ms', 1]
+  return `${ms / size}${unit}`
 }
 
 const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,126}$/

@@ -6,7 +6,7 @@
 import type { Driver } from '../driver.ts'
 import { AppError } from '../errors.ts'
 import type { Bytes, Hooks, OnRemove, Volume } from '../model.ts'
-import { formatSize, parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
+import { formatDuration, formatSize, parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
 import type { CreateVolumeRequest } from './contract.ts'
 import { parseHooks } from './hook-command.ts'
 
@@ -132,6 +132,10 @@ function shownSize<T extends undefined | null>(size: Bytes | T): string | T {
   return parseSize(short) === size ? short : `${size} bytes`
 }
 
+function shownTime(ms: number | undefined): string | undefined {
+  return ms === undefined ? undefined : formatDuration(ms)
+}
+
 /** What was asked for and is not so in the existing volume, one sentence part each; empty when the request is satisfied. */
 export function differences(plan: CreatePlan, volume: Volume): string[] {
   const found: string[] = []
@@ -145,7 +149,7 @@ export function differences(plan: CreatePlan, volume: Volume): string[] {
   compare('pre-snapshot', plan.hooks.pre, volume.hooks.pre)
   compare('post-snapshot', plan.hooks.post, volume.hooks.post)
   compare('hook-container', plan.hooks.container, volume.hooks.container)
-  compare('hook-timeout in ms', plan.hooks.timeoutMs, volume.hooks.timeoutMs)
+  compare('hook-timeout', shownTime(plan.hooks.timeoutMs), shownTime(volume.hooks.timeoutMs))
   for (const [key, value] of Object.entries(plan.options)) compare(key, value, volume.options[key])
   for (const [key, value] of Object.entries(plan.labels)) compare(`label ${key}`, value, volume.labels[key])
   return found

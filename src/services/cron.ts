@@ -18,12 +18,36 @@ export function requireCron(expression: string, timeZone: string): void {
   try {
     nextRun(expression, timeZone)
   } catch (error) {
-    throw new AppError(
-      'INVALID_ARGUMENT',
-      `'${expression}' is not a cron expression: ${(error as Error).message}; give minute, hour, day of month, month and day of week, ` +
-        "such as '0 3 * * *' for every day at 3",
-      { cause: error },
-    )
+    const remedy = "give minute, hour, day of month, month and day of week, such as '0 3 * * *' for every day at 3"
+    const message = `'${expression}' is not a cron expression: ${whyNot(expression)}; ${remedy}`
+    throw new AppError('INVALID_ARGUMENT', message, { cause: error })
+  }
+}
+
+const fields = [
+  { name: 'second', values: '0 to 59' },
+  { name: 'minute', values: '0 to 59' },
+  { name: 'hour', values: '0 to 23' },
+  { name: 'day of month', values: '1 to 31, or L' },
+  { name: 'month', values: '1 to 12, or jan to dec' },
+  { name: 'day of week', values: '0 to 7, or sun to sat' },
+] as const
+
+/** The field that is wrong: the one with which an expression of stars beside it is wrong, too. */
+function whyNot(expression: string): string {
+  const parts = expression.trim().split(/\s+/).filter(Boolean)
+  const known = fields.slice(parts.length === fields.length ? 0 : 1)
+  if (parts.length !== known.length) return `it has ${parts.length} field${parts.length === 1 ? '' : 's'} instead of 5`
+  const index = parts.findIndex((part, place) => !isExpression(known.map((_, at) => (at === place ? part : '*'))))
+  const wrong = known[index]
+  return wrong ? `'${parts[index]}' is no ${wrong.name} (${wrong.values})` : 'there is no such day in that month'
+}
+
+function isExpression(parts: readonly string[]): boolean {
+  try {
+    return first(parts.join(' '), 'UTC') > 0
+  } catch {
+    return false
   }
 }
 

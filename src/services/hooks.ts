@@ -152,8 +152,8 @@ async function runHook(
   })
   if (exitCode === 0) return
   const fact = exitCode === null ? 'was ended by a signal' : `failed with exit code ${exitCode}`
-  const remedy = 'mend it, or make the volume anew without it'
-  throw new AppError('FAILED_PRECONDITION', `${subject} ${fact}: ${lastLines(output)}; ${remedy}`)
+  const remedy = `mend it, or change it: holdfast volume update ${plan.volume} -o ${what}=…`
+  throw new AppError('FAILED_PRECONDITION', `${subject} ${fact}${said(output)}; ${remedy}`)
 }
 
 type Ended = { readonly exitCode: number | null; readonly output: string }
@@ -184,7 +184,7 @@ async function chooseContainer(docker: DockerApi, { name, hooks }: Volume): Prom
     if (others.length === 0) return only ? requireRunning(name, only) : null
     throw failed(
       `volume ${name} has hooks, and ${users.length} containers use it (${users.map((user) => user.name).join(', ')}); ` +
-        'say which one runs them: create the volume with hook-container',
+        `say which one runs them: holdfast volume update ${name} -o hook-container=NAME`,
     )
   }
   const chosen = await docker.container(hooks.container)
@@ -212,8 +212,8 @@ function brief({ id, name }: DockerContainer): { id: string; name: string } {
 }
 
 /** Without control characters: a container must not write on a terminal. */
-function lastLines(output: string): string {
+function said(output: string): string {
   const lines = output.split('\n').map((line) => line.replaceAll(/\p{Cc}/gu, ' ').trim())
   const last = lines.filter(Boolean).slice(-shownLines)
-  return last.length > 0 ? last.join('; ').slice(-1_000) : 'it printed nothing'
+  return last.length > 0 ? `: ${last.join('; ').slice(-1_000)}` : ', and printed nothing'
 }

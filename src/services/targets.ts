@@ -44,11 +44,10 @@ export class Targets implements TargetService {
     this.inspect(name)
     const schedules = this.#core.catalog.schedules().filter(({ target }) => target === name)
     if (schedules.length > 0) {
-      const names = schedules.map((schedule) => schedule.name).join(', ')
-      throw new AppError(
-        'IN_USE',
-        `target ${name} is used by schedule ${names}; remove that first: holdfast schedule rm`,
-      )
+      const names = schedules.map((schedule) => schedule.name)
+      const users = `schedule${names.length === 1 ? '' : 's'} ${names.join(', ')}`
+      const remedy = `first run: holdfast schedule rm ${names.join(' ')}`
+      throw new AppError('IN_USE', `target ${name} is used by ${users}; ${remedy}`)
     }
     await this.#core.catalog.write(dropTarget(name))
   }

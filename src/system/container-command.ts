@@ -7,6 +7,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
+import { formatDuration } from '../units.ts'
 import type { DockerApi } from './docker.ts'
 
 export interface CommandOptions {
@@ -51,7 +52,7 @@ export async function runInContainer(
     const killed = await killExec(docker, id, container)
     options.signal.throwIfAborted()
     const left = killed ? '' : ', and it still runs in the container: it could not be killed from here'
-    throw new AppError('TIMEOUT', `it did not end within ${options.timeoutMs} ms${left}`)
+    throw new AppError('TIMEOUT', `it did not end within ${formatDuration(options.timeoutMs)}${left}`)
   }
 }
 

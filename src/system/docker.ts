@@ -5,6 +5,7 @@
 
 import { request } from 'node:http'
 import { AppError, isAppError } from '../errors.ts'
+import { formatDuration } from '../units.ts'
 
 const apiVersion = 'v1.41'
 const deadlineMs = 5_000
@@ -148,7 +149,7 @@ export class DockerApi {
   }
 
   #timeout(): AppError {
-    const message = `Docker's API at ${this.#socket}: no answer within ${deadlineMs} ms; the engine, or a plugin of its, hangs`
+    const message = `Docker's API at ${this.#socket}: no answer within ${formatDuration(deadlineMs)}; the engine, or a plugin of its, hangs`
     return new AppError('TIMEOUT', message)
   }
 

@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process'
 import { setPriority } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
+import { formatDuration } from '../units.ts'
 
 /** How a program is run. */
 export interface ExecOptions {
@@ -77,7 +78,8 @@ interface EarlyEnd {
 
 function throwUnlessRan(program: string, result: EarlyEnd, options: ExecOptions): void {
   if (result.isCanceled || (options.supervised && options.signal?.aborted)) throw options.signal?.reason
-  if (result.timedOut) throw new AppError('TIMEOUT', `${program} did not end within ${options.timeoutMs ?? 60_000} ms`)
+  if (result.timedOut)
+    throw new AppError('TIMEOUT', `${program} did not end within ${formatDuration(options.timeoutMs ?? 60_000)}`)
   if (result.code === 'ENOENT' || (options.bound && result.exitCode === notFoundExit)) {
     throw new AppError('FAILED_PRECONDITION', `the program '${program}' is not installed on this node; install it`)
   }
@@ -255,7 +257,8 @@ export async function runGroup(program: string, args: readonly string[], options
     const exitCode = await exited
     await Promise.race([closed, pause(outputGraceMs, undefined, { ref: false })])
     options.signal.throwIfAborted()
-    if (late.aborted) throw new AppError('TIMEOUT', `${program} did not end within ${options.timeoutMs} ms`)
+    if (late.aborted)
+      throw new AppError('TIMEOUT', `${program} did not end within ${formatDuration(options.timeoutMs)}`)
     return { stdout: read[0](), stderr: read[1](), exitCode }
   } finally {
     ending.removeEventListener('abort', end)

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { isAppError } from '../../src/errors.ts'
 import {
+  formatDuration,
   formatSize,
   parseDuration,
   parseSize,
@@ -101,11 +102,29 @@ describe('durations', () => {
     ['7d', 604_800_000],
     ['0s', 0],
     ['0', 0],
-    [' 250 ', 250],
+    [' 250ms ', 250],
   ])('%j is %d ms', (text, ms) => expect(parseDuration(text)).toBe(ms))
 
   test.each(['', ' ', '-1h', 'soon', '1 fortnight', 'x'.repeat(101), 'NaN', 'Infinity'])('%j is refused', (text) => {
     expect(() => parseDuration(text)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
+  })
+
+  test.each(['5', '0.5', ' 250 '])('%j, without a unit, is refused', (text) => {
+    const message = expect.stringMatching(/has no unit; give a number with s, m, h or d/)
+    expect(() => parseDuration(text)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', message }))
+  })
+
+  test.each([
+    [0, '0ms'],
+    [100, '100ms'],
+    [1_500, '1500ms'],
+    [2_000, '2s'],
+    [90_000, '90s'],
+    [3_600_000, '1h'],
+    [7 * 86_400_000, '7d'],
+  ])('%d ms are printed as %s, which means the same', (ms, text) => {
+    expect(formatDuration(ms)).toBe(text)
+    expect(parseDuration(text)).toBe(ms)
   })
 
   test('any text is either a length of time or refused', () => {

@@ -110,3 +110,19 @@ describe('what is refused', () => {
     )
   })
 })
+
+test.each([
+  ['61 * * * *', /'61' is no minute \(0 to 59\); give/],
+  ['*/5 25 * * *', /'25' is no hour/],
+  ['* * 0 * *', /'0' is no day of month/],
+  ['* * * foo *', /'foo' is no month/],
+  ['* * * * 8', /'8' is no day of week/],
+  ['60 * * * * *', /'60' is no second/],
+  ['* * *', /it has 3 fields instead of 5/],
+  ['', /it has 0 fields instead of 5/],
+  ['@weeekly', /it has 1 field instead of 5/],
+  ['0 0 31 2 *', /there is no such day in that month/],
+])('%j is refused, with what is wrong', (expression, fact) => {
+  const message = expect.stringMatching(fact)
+  expect(() => requireCron(expression, 'UTC')).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', message }))
+})

@@ -111,7 +111,7 @@ describe('in a container', () => {
     expect(b.t.volumes.list()).toEqual([expect.objectContaining({ hooks })])
     expect(await b.t.volumes.create({ name: 'db', ...both })).toMatchObject({ existed: true })
     await expect(b.t.volumes.create({ name: 'db', ...both, postSnapshot: 'x', hookTimeout: '6s' })).rejects.toEqual(
-      refuses('ALREADY_EXISTS', /post-snapshot is \["post"\], asked for x; hook-timeout in ms is 5000, asked for 6000/),
+      refuses('ALREADY_EXISTS', /post-snapshot is \["post"\], asked for x; hook-timeout is 5s, asked for 6s/),
     )
   })
 
@@ -167,7 +167,7 @@ describe('in a container', () => {
     await using b = await open()
     b.engine.outcomes.set('pre', { until: new Promise(() => undefined) })
     await expect(b.t.snapshots.create('db', { name: 's', hookTimeout: '100ms' })).rejects.toEqual(
-      refuses('TIMEOUT', /in container c1\): it did not end within 100 ms, and it still runs in the container/),
+      refuses('TIMEOUT', /in container c1\): it did not end within 100ms, and it still runs in the container/),
     )
     expect(snapshots(b)).toEqual([])
     expect(b.order().slice(0, 2)).toEqual(['exec c1: pre', 'exec c1: post'])
@@ -329,7 +329,7 @@ describe('programs of this node', () => {
     await using b = await open(host, folder)
     const begun = performance.now()
     await expect(b.t.snapshots.create('db', { name: 's', hookTimeout: '300ms' })).rejects.toEqual(
-      refuses('TIMEOUT', /on this node\): .*pre did not end within 300 ms/),
+      refuses('TIMEOUT', /on this node\): .*pre did not end within 300ms/),
     )
     expect(performance.now() - begun).toBeLessThan(5_000)
     const pids = readFileSync(join(folder, 'pids'), 'utf8').trim().split('\n').map(Number)
