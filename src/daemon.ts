@@ -32,7 +32,7 @@ import { Schedules } from './services/schedules.ts'
 import { Snapshots } from './services/snapshots.ts'
 import { Targets } from './services/targets.ts'
 import { Trash } from './services/trash.ts'
-import { Turns } from './services/turns.ts'
+import { RepositoryTurns } from './services/turns.ts'
 import { Volumes } from './services/volumes.ts'
 import { DockerApi } from './system/docker.ts'
 import { lockPath } from './system/lock-file.ts'
@@ -140,7 +140,7 @@ function buildServices(core: Core, docker: DockerApi): Rooms {
   const trash = new Trash(core)
   const mounts = new Mounts(core)
   const snapshots = new Snapshots(core, docker)
-  const turns = new Turns()
+  const turns = new RepositoryTurns()
   const restores = new Restores(core, turns)
   const backups = new Backups({ core, docker, snapshots, mounts, turns }, restores)
   return {

@@ -223,10 +223,10 @@ export interface TreeSource {
   readonly kind: 'tree'
   readonly root: string
   /**
-   * What tells that a file has not changed since the last backup: `inode`: its inode, ctime, mtime and size; `copy`: mtime and
-   * size, for a copy that is made anew each time; `content`: nothing, each file is read.
+   * What tells that a file has not changed since the last backup: `inode`: its inode, ctime, mtime and size; `content`: nothing else,
+   * each file is read.
    */
-  readonly compare: 'inode' | 'copy' | 'content'
+  readonly compare: 'inode' | 'content'
 }
 
 export interface BlockSource {

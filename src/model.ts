@@ -139,6 +139,9 @@ export interface StoreAccess {
   readonly downloadLimit?: Bytes | undefined
 }
 
+/** On each backup: the id of the volume that was backed up. Names do not suffice: volumes are made anew, and clones of a machine share theirs. */
+export const volumeLabel = 'holdfast.volume'
+
 /** A named repository. */
 export interface Target {
   readonly name: string

@@ -174,9 +174,12 @@ async function isSnapshotUsed(layout: Layout, folder: string, snapshot: Snapshot
   return kind !== undefined && (await usesOf(await dataOf(folder), [])).length > 0
 }
 
-/** What tells that a file has not changed since an earlier snapshot. A copy of a tree has other inodes, one of its blocks the same. */
+/**
+ * What tells that a file has not changed since an earlier snapshot. A subvolume and a copy of blocks have the inodes and change times of
+ * the volume; those of a copied tree are its own, and its modification times are what a program in the volume says.
+ */
 const comparisons: Readonly<Record<SnapshotKind, TreeSource['compare']>> = {
-  directory: 'copy',
+  directory: 'content',
   subvolume: 'inode',
   image: 'inode',
   archive: 'content',

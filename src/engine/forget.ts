@@ -3,6 +3,7 @@
  * and deletes.
  */
 
+import { volumeLabel } from '../model.ts'
 import type { Backup } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
 import { applyRetention, type RetentionPolicy } from '../repository/retention.ts'
@@ -28,10 +29,10 @@ export interface ForgetDecision {
 }
 
 /**
- * Deletes the backups of a volume that the policy does not keep; their data stays until a prune. The newest of each
- * host always stays, and so does the newest that is not known to be damaged. Interrupted, it leaves some of them; run
+ * Deletes the backups of a volume that the policy does not keep; their data stays until a prune. Of each line (host and volume id:
+ * a volume that was made anew by the same name begins one) the newest always stays, and so does the newest that is not known to be damaged. Interrupted, it leaves some of them; run
  * it again.
- * @returns decisions, newest first for each host @throws INVALID_ARGUMENT for a policy without a rule or an unknown
+ * @returns decisions, newest first for each line @throws INVALID_ARGUMENT for a policy without a rule or an unknown
  * time zone
  */
 export async function forget(repository: Repository, args: ForgetArgs, signal: AbortSignal): Promise<ForgetDecision[]> {
@@ -44,10 +45,15 @@ export async function forget(repository: Repository, args: ForgetArgs, signal: A
       wanted.every(([key, value]) => labels[key] === value),
   )
   const rules = { timeZone: args.timeZone, isSound: ({ id }: Backup) => !damaged.has(id) }
-  const decisions = [...Map.groupBy(backups, ({ host }) => host).values()].flatMap((ofHost) =>
-    applyRetention(ofHost, args.policy, rules).map(({ item, keep, reasons }) => ({ backup: item, keep, reasons })),
+  const decisions = [...Map.groupBy(backups, lineOf).values()].flatMap((line) =>
+    applyRetention(line, args.policy, rules).map(({ item, keep, reasons }) => ({ backup: item, keep, reasons })),
   )
   const doomed = decisions.filter(({ keep }) => !keep).map(({ backup }) => backup.id)
   if (!args.dryRun && doomed.length > 0) await repository.deleteBackups(doomed, signal)
   return decisions
+}
+
+/** Names the line that a backup belongs to. */
+export function lineOf({ host, labels }: Pick<Backup, 'host' | 'labels'>): string {
+  return JSON.stringify([host, labels[volumeLabel] ?? null])
 }

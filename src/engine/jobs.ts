@@ -16,7 +16,7 @@ import type { Backup } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { TreeBackupArgs } from '../repository/tree-backup.ts'
 import type { TreeRestoreArgs } from '../repository/tree-restore.ts'
-import { type ForgetArgs, forget } from './forget.ts'
+import { type ForgetArgs, forget, lineOf } from './forget.ts'
 import { readPassphrase } from './passphrase.ts'
 import type { Site } from './site.ts'
 
@@ -39,7 +39,7 @@ export interface ListedBackup extends Backup {
   readonly damaged: boolean
 }
 
-/** `auto`: the newest sound backup of the same volume and host, if any. */
+/** `auto`: the newest sound backup of the same line (forget.ts), if any. */
 export type TreeBackupJob = Omit<TreeBackupArgs, 'graceMs' | 'parent'> & { readonly parent: string | null | 'auto' }
 
 function factsOf({ config }: Repository): RepositoryFacts {
@@ -150,10 +150,12 @@ async function newestTree(
   signal: AbortSignal,
 ): Promise<string | null> {
   const damaged = await repository.damagedBackups(signal)
-  const backups = await repository.listBackups(new Map(), signal)
   const isParent = (backup: Backup) =>
-    backup.kind === 'tree' && backup.volume === about.volume && backup.host === about.host && !damaged.has(backup.id)
-  return backups.findLast(isParent)?.id ?? null
+    backup.kind === 'tree' &&
+    backup.volume === about.volume &&
+    lineOf(backup) === lineOf(about) &&
+    !damaged.has(backup.id)
+  return (await repository.lastStored(isParent, signal))?.id ?? null
 }
 
 async function exists(repository: Repository, id: string, signal: AbortSignal): Promise<boolean> {

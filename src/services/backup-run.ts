@@ -12,7 +12,16 @@ import type { BackupSource, DriverContext, SnapshotCapability } from '../driver.
 import type { JobResult } from '../engine/jobs.ts'
 import { AppError } from '../errors.ts'
 import { volumeKey } from '../locks.ts'
-import type { Json, LastBackup, MountHold, Snapshot, StoreAccess, Timestamp, Volume } from '../model.ts'
+import {
+  type Json,
+  type LastBackup,
+  type MountHold,
+  type Snapshot,
+  type StoreAccess,
+  type Timestamp,
+  type Volume,
+  volumeLabel,
+} from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import { version } from '../version.ts'
 import type { BackupView } from './contract.ts'
@@ -23,7 +32,7 @@ import type { Outcome } from './operations.ts'
 import { unpauseAll, whilePaused } from './pause.ts'
 import { backupUrl, backupView, placeOf } from './repositories.ts'
 import type { Snapshots } from './snapshots.ts'
-import type { Turns } from './turns.ts'
+import type { RepositoryTurns } from './turns.ts'
 import { backupPrefix } from './use.ts'
 
 /** On a snapshot that was made for a backup: the id of its operation. */
@@ -52,7 +61,7 @@ export interface BackupRooms {
   readonly docker: DockerApi
   readonly snapshots: Snapshots
   readonly mounts: Mounts
-  readonly turns: Turns
+  readonly turns: RepositoryTurns
 }
 
 /** What a backup is compared with, and what it may leave out. */
@@ -109,7 +118,7 @@ export class BackupRun {
   async #fromSnapshot(ctx: DriverContext, repositoryId: string): Promise<{ stored: Stored; last: LastBackup }> {
     const { core, turns } = this.#rooms
     const { volume, snapshot, capability } = await this.#holdSnapshot(ctx)
-    return turns.with(ctx.signal, async () => {
+    return turns.with(this.#plan.url, ctx.signal, async () => {
       const base = await this.#holdBase(volume, repositoryId)
       const target = snapshotTarget(core, volume.name, snapshot.name)
       const source = await capability.open(ctx, volume, snapshot, target, base.snapshot)
@@ -126,7 +135,7 @@ export class BackupRun {
     const { volume, root } = await this.#volume(async (found) => {
       return { volume: found, root: await mounts.keep(found.name, this.#holdId) }
     })
-    return turns.with(ctx.signal, async () => {
+    return turns.with(this.#plan.url, ctx.signal, async () => {
       const source = { kind: 'tree', root, compare: 'inode' } as const
       const createdAt = this.#isResumed ? now() : this.#plan.plannedAt
       const store = () => this.#store(ctx, source, { last: undefined, snapshot: null }, createdAt)
@@ -195,7 +204,7 @@ export class BackupRun {
 
   async #store(ctx: DriverContext, source: BackupSource, base: Base, createdAt: Timestamp): Promise<Stored> {
     const { engine } = this.#rooms.core
-    const { volume, snapshot, labels } = this.#plan
+    const { volume, snapshot } = this.#plan
     const watch = { signal: ctx.signal, progress: ctx.progress }
     const program = `holdfast ${version}`
     const about = {
@@ -203,16 +212,15 @@ export class BackupRun {
       host: hostname(),
       volume,
       snapshot: snapshot && !snapshot.made ? snapshot.name : null,
-      labels,
+      labels: this.#labels,
       program,
     }
     const stored = this.#isResumed ? await this.#findStored(ctx, about.createdAt) : undefined
     if (stored) return stored
     if (source.kind === 'tree') {
-      const { root, compare } = source
-      const how =
-        compare === 'content' ? ({ parent: null, compare: 'inode' } as const) : ({ parent: 'auto', compare } as const)
-      return engine.run(this.#place, 'backupTree', { root, about, ...how }, watch)
+      const parent = source.compare === 'content' ? null : 'auto'
+      const args = { root: source.root, about, parent, compare: 'inode' } as const
+      return engine.run(this.#place, 'backupTree', args, watch)
     }
     const { device, size, allocated, changed } = source
     const parent = base.snapshot ? (base.last?.backupId ?? null) : null
@@ -221,9 +229,9 @@ export class BackupRun {
 
   /** What an earlier life has stored, and could not write down. */
   async #findStored(ctx: DriverContext, createdAt: Timestamp): Promise<Stored | undefined> {
-    const { volume, labels } = this.#plan
+    const { volume } = this.#plan
     const times = [createdAt, this.#plan.plannedAt]
-    const known = JSON.stringify(labels)
+    const known = JSON.stringify(this.#labels)
     const { engine } = this.#rooms.core
     const backups = await engine.run(this.#place, 'listBackups', { volume }, { signal: ctx.signal })
     return backups.findLast(
@@ -251,6 +259,10 @@ export class BackupRun {
       )
     }
     return core.locks.with([volumeKey(name)], `a backup of volume ${name} is being begun`, held, waitMs)
+  }
+
+  get #labels(): Readonly<Record<string, string>> {
+    return { ...this.#plan.labels, [volumeLabel]: this.#plan.volumeId }
   }
 
   get #place() {

@@ -302,7 +302,7 @@ export class Backups implements BackupService {
     const { core, turns } = this.#rooms
     const entry = { kind, subject: repository.name, payload: {}, id: call.operationId, onStarted: call.onStarted }
     return core.operations.run(entry, async (ctx) => {
-      return { result: await turns.with(ctx.signal, () => work(ctx)), changes: [] }
+      return { result: await turns.with(repository.url, ctx.signal, () => work(ctx)), changes: [] }
     })
   }
 

@@ -18,7 +18,7 @@ import { timedName } from './names.ts'
 import { leftOpen, type Outcome } from './operations.ts'
 import { backupUrl, type FoundRepository, findBackup, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
 import { putInPlace, stagingIn } from './restore-path.ts'
-import type { Turns } from './turns.ts'
+import type { RepositoryTurns } from './turns.ts'
 import { requireUnused } from './use.ts'
 import { volumeView } from './views.ts'
 
@@ -54,9 +54,9 @@ interface Tools {
 
 export class Restores {
   readonly #core: Core
-  readonly #turns: Turns
+  readonly #turns: RepositoryTurns
 
-  constructor(core: Core, turns: Turns) {
+  constructor(core: Core, turns: RepositoryTurns) {
     this.#core = core
     this.#turns = turns
   }
@@ -274,7 +274,8 @@ export class Restores {
   async #restoreInto(ctx: DriverContext, source: Source, target: string): Promise<void> {
     const args = { backup: source.backup, target, path: source.path }
     const watch = { signal: ctx.signal, progress: ctx.progress }
-    await this.#turns.with(ctx.signal, () => this.#core.engine.run(placeOf(source), 'restoreTree', args, watch))
+    const work = () => this.#core.engine.run(placeOf(source), 'restoreTree', args, watch)
+    await this.#turns.with(source.url, ctx.signal, work)
     await syncFileSystem(target, ctx.signal)
   }
 

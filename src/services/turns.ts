@@ -1,14 +1,14 @@
-/** Turns at heavy work: so many at once, the others wait for theirs. */
+/** Turns at heavy work: so many at once, the others wait for theirs; for repositories, each by itself: one that hangs holds up no other. */
 
 import { Semaphore } from 'async-mutex'
 
-/** How many backups, restores, prunes and verifies run at once. */
+/** How many backups, restores, prunes and verifies of one repository run at once. */
 const heavyAtOnce = 2
 
 export class Turns {
   readonly #semaphore: Semaphore
 
-  constructor(atOnce = heavyAtOnce) {
+  constructor(atOnce: number) {
     this.#semaphore = new Semaphore(atOnce)
   }
 
@@ -31,6 +31,17 @@ export class Turns {
       void turn.then((release) => release()) // It passes on a turn that comes too late.
       throw error
     }
+  }
+}
+
+export class RepositoryTurns {
+  readonly #turns = new Map<string, Turns>()
+
+  /** As `Turns.with`, among those of the repository at `url`. */
+  with<T>(url: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const turns = this.#turns.get(url) ?? new Turns(heavyAtOnce)
+    this.#turns.set(url, turns)
+    return turns.with(signal, work)
   }
 }
 

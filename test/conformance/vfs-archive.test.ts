@@ -121,7 +121,7 @@ describe('archived snapshots', () => {
     expect(await driver.check(context(), [volume])).toEqual([])
     expect(await textIn(volume, old)).toBe('old')
     const source = await driver.snapshots.open(context(), volume, old, targetIn(bed), null)
-    expect(source).toMatchObject({ kind: 'tree', compare: 'copy' })
+    expect(source).toMatchObject({ kind: 'tree', compare: 'content' })
     if (source.kind === 'tree') await driver.snapshots.unmount(context(), volume, old, source.root)
     await driver.revert.revert(context(), volume, old)
     expect(await readFile(join(data(volume), 'file'), 'utf8')).toBe('old')

@@ -25,7 +25,7 @@ if (inLab) {
   driverSuite('vfs: directories with project quota on XFS', onXfs, {
     atomic: false,
     cheap: true,
-    compare: 'copy',
+    compare: 'content',
     grow,
   })
   driverSuite('vfs: directories with project quota on ext4', onExt4, {

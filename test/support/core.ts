@@ -19,7 +19,7 @@ import { resumersOf } from '../../src/services/resumers.ts'
 import { Snapshots } from '../../src/services/snapshots.ts'
 import { Targets } from '../../src/services/targets.ts'
 import { Trash } from '../../src/services/trash.ts'
-import { Turns } from '../../src/services/turns.ts'
+import { RepositoryTurns } from '../../src/services/turns.ts'
 import { Volumes } from '../../src/services/volumes.ts'
 import { DockerApi } from '../../src/system/docker.ts'
 import { type FakeDriver, type FakeDriverOptions, fakeDriver } from './fake-driver.ts'
@@ -94,7 +94,7 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   const core: Core = { config, catalog, locks: new Locks(), drivers, operations, engine, log }
   const docker = new DockerApi(config.dockerSocket)
   const trash = new Trash(core)
-  const turns = new Turns()
+  const turns = new RepositoryTurns()
   const [mounts, snapshots] = [new Mounts(core), new Snapshots(core, docker)]
   const restores = new Restores(core, turns)
   const backups = new Backups({ core, docker, snapshots, mounts, turns }, restores)
