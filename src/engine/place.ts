@@ -9,6 +9,8 @@ import type { Bytes } from '../model.ts'
 export interface Place {
   /** `s3://BUCKET[@REGION][/PREFIX]` or `file:///DIR`. */
   readonly url: string
+  /** Of the repository that was there before: another one, or none, is then an error. */
+  readonly repositoryId?: string | undefined
   /** Make a directory that is not there. */
   readonly create?: boolean | undefined
   /** `https://HOST[:PORT]` of an S3 server that is not Amazon's. */

@@ -71,17 +71,11 @@ export interface OperationView {
   readonly error: { readonly code: string; readonly message: string } | null
 }
 
-/** What every door gives as it was typed: values are checked and parsed by the service. */
-export interface CreateVolumeRequest {
-  readonly name: string
+/** What a new volume is to be. What every door gives as it was typed: values are checked and parsed by the service. */
+export interface NewVolume {
   readonly driver?: string | undefined
   readonly size?: string | undefined
   readonly onRemove?: string | undefined
-  readonly fromSnapshot?: string | undefined
-  /** A BACKUP (`URL?backup=ID`, `TARGET/ID`), or with `target` an id, or `latest` for the newest of the volume of this name. */
-  readonly fromBackup?: string | undefined
-  /** Name of the target whose credentials open `fromBackup`. */
-  readonly target?: string | undefined
   /** As `Hooks`; `timeout` is a duration. */
   readonly preSnapshot?: string | undefined
   readonly postSnapshot?: string | undefined
@@ -90,6 +84,15 @@ export interface CreateVolumeRequest {
   readonly labels?: Readonly<Record<string, string>> | undefined
   /** The driver's own options. */
   readonly options?: Readonly<Record<string, string>> | undefined
+}
+
+export interface CreateVolumeRequest extends NewVolume {
+  readonly name: string
+  readonly fromSnapshot?: string | undefined
+  /** A BACKUP as `BackupRef` has it, or with `target` only what stands behind its slash. */
+  readonly fromBackup?: string | undefined
+  /** Name of the target whose credentials open `fromBackup`. */
+  readonly target?: string | undefined
 }
 
 export interface VolumeFilter {
@@ -211,7 +214,10 @@ export interface RepositoryRef {
   readonly access?: StoreAccess | undefined
 }
 
-/** A backup as a user names it: `TARGET/ID` or `URL?backup=ID`; an id may be cut to 8 digits that are nobody else's. */
+/**
+ * A backup as a user names it: `TARGET/ID` or `URL?backup=ID`; an id may be cut to 8 digits that are nobody else's. Instead of the id:
+ * `VOLUME@latest`, or `latest` where only one volume can be meant.
+ */
 export interface BackupRef {
   readonly backup: string
   readonly access?: StoreAccess | undefined
@@ -243,12 +249,15 @@ export interface PassphraseView {
   readonly id: string
   readonly label: string
   readonly createdAt: Timestamp
+  /** Whether it is the one in the target's own file. */
+  readonly inUse: boolean
 }
 
 export interface TargetService {
   /**
-   * Remembers a repository, and makes it when there is none. The same again is success.
-   * @throws ALREADY_EXISTS for another one of that name; FAILED_PRECONDITION, PERMISSION_DENIED when it cannot be opened
+   * Remembers a repository, and makes it when there is none. The same again is success while that repository is there.
+   * @throws ALREADY_EXISTS for another one of that name; INVALID_ARGUMENT for a directory among Holdfast's own data or within a
+   * volume; FAILED_PRECONDITION, PERMISSION_DENIED when it cannot be opened
    */
   add(name: string, url: string, access?: StoreAccess): Promise<TargetView>
   list(): TargetView[]
@@ -259,8 +268,8 @@ export interface TargetService {
   check(name: string): Promise<TargetCheck>
   passphrases(name: string): Promise<PassphraseView[]>
   /** @param file of this node; its first line is one more passphrase */
-  addPassphrase(name: string, file: string): Promise<PassphraseView>
-  /** @throws FAILED_PRECONDITION for the last one */
+  addPassphrase(name: string, file: string, label?: string): Promise<PassphraseView>
+  /** @throws FAILED_PRECONDITION for the last one and for the target's own */
   removePassphrase(name: string, id: string): Promise<void>
 }
 
@@ -307,15 +316,19 @@ export interface CreateBackupRequest {
   readonly pause?: boolean | undefined
 }
 
-export interface RestoreRequest {
+/** What a new volume is to be cannot be said with `inPlace`. */
+export interface RestoreRequest extends NewVolume {
   readonly from: BackupRef
   /** The volume to make, or with `inPlace` the one whose content is replaced. */
   readonly to: string
   /** Only this path and what is below it. */
   readonly path?: string | undefined
   readonly inPlace?: boolean | undefined
-  /** Of a new volume. */
-  readonly driver?: string | undefined
+}
+
+/** The volume, and what is in it now. */
+export interface RestoredView extends VolumeView {
+  readonly restoredFrom: BackupView
 }
 
 export interface ForgetDecision {
@@ -357,11 +370,13 @@ export interface BackupService {
   ): Promise<void>
   /**
    * Makes a volume from a backup, or replaces one's content, after a snapshot `before-restore-TIME` of it. The volume shows when
-   * it is complete. @throws ALREADY_EXISTS for a volume of that name without `inPlace`, IN_USE
+   * it is complete. @throws ALREADY_EXISTS for a volume of that name without `inPlace`, IN_USE, FAILED_PRECONDITION when `latest`
+   * does not say which
    */
-  restore(request: RestoreRequest, call?: CallOptions): Promise<VolumeView>
-  remove(refs: readonly BackupRef[]): Promise<void>
-  /** Damage is the result, not an error. @param where a repository, or one backup of it */
+  restore(request: RestoreRequest, call?: CallOptions): Promise<RestoredView>
+  /** @returns their URLs @throws INVALID_ARGUMENT for `latest` */
+  remove(refs: readonly BackupRef[]): Promise<string[]>
+  /** Damage is the result, not an error; the operation's entry shows it as one. @param where a repository, or one backup of it */
   verify(
     where: RepositoryRef | BackupRef,
     options: { readonly readData: boolean },
@@ -438,6 +453,7 @@ export interface ScheduleService {
   resume(name: string): Promise<ScheduleView>
 }
 
+/** Wherever an id is asked for, its first 8 digits or more do, when they are nobody else's. */
 export interface OperationService {
   /** Running ones; with `all` the finished ones that are still remembered too. */
   list(all?: boolean): OperationView[]
