@@ -7,12 +7,13 @@
  */
 
 import { hostname } from 'node:os'
-import { type Change, dropHold, putHold, putLastBackup } from '../catalog/changes.ts'
+import { amendOperation, type Change, dropHold, putHold, putLastBackup } from '../catalog/changes.ts'
 import type { BackupSource, DriverContext, SnapshotCapability } from '../driver.ts'
 import type { JobResult } from '../engine/jobs.ts'
 import { AppError } from '../errors.ts'
 import { volumeKey } from '../locks.ts'
 import {
+  type Bytes,
   type Json,
   type LastBackup,
   type MountHold,
@@ -24,6 +25,7 @@ import {
 } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import { version } from '../version.ts'
+import { withLimit } from './backup-limit.ts'
 import type { BackupView } from './contract.ts'
 import { type Core, now, requireSnapshot, requireVolume, snapshotTarget } from './core.ts'
 import { finishHooks, type HookPlan, planHooks, whileHooked } from './hooks.ts'
@@ -38,6 +40,9 @@ import { backupPrefix } from './use.ts'
 /** On a snapshot that was made for a backup: the id of its operation. */
 export const backupLabel = 'holdfast.backup'
 
+/** What is stopped while a volume itself is read. */
+type Stilled = { readonly since: Timestamp; readonly paused: readonly string[]; readonly hooks: HookPlan | null }
+
 /** What the journal keeps of a backup: all that a later life needs to go on. */
 export type BackupPlan = {
   readonly volumeId: string
@@ -46,14 +51,15 @@ export type BackupPlan = {
   readonly snapshot: { readonly name: string; readonly made: boolean } | null
   readonly url: string
   readonly access: StoreAccess
+  /** When it is a target's. */
+  readonly repositoryId?: string
+  /** The limit of the volume. */
+  readonly size?: Bytes | null
   readonly labels: Readonly<Record<string, string>>
-  /** Make the snapshot while the containers are paused. */
+  /** Pause the containers while the snapshot is made, or while the volume itself is read. */
   readonly pause: boolean
-  /** Containers to pause while the volume itself is read. */
-  readonly paused: readonly string[]
-  /** To run while the volume itself is read. */
-  readonly hooks: HookPlan | null
-  readonly plannedAt: Timestamp
+  /** Set when the turn to read the volume itself has come. */
+  readonly stilled: Stilled | null
 }
 
 export interface BackupRooms {
@@ -104,9 +110,9 @@ export class BackupRun {
 
   /** A target's is known; opening any other one shows early what is wrong with it. */
   async #repositoryId(ctx: DriverContext): Promise<string> {
-    const { catalog, engine } = this.#rooms.core
-    const target = catalog.targets().find(({ url }) => url === this.#plan.url)
-    return target?.repositoryId ?? (await engine.run(this.#place, 'open', {}, { signal: ctx.signal })).repositoryId
+    const { repositoryId } = this.#plan
+    if (repositoryId !== undefined) return repositoryId
+    return (await this.#rooms.core.engine.run(this.#place, 'open', {}, { signal: ctx.signal })).repositoryId
   }
 
   /** Lets go of what is held. Idempotent. */
@@ -137,10 +143,8 @@ export class BackupRun {
     })
     return turns.with(this.#plan.url, ctx.signal, async () => {
       const source = { kind: 'tree', root, compare: 'inode' } as const
-      const createdAt = this.#isResumed ? now() : this.#plan.plannedAt
-      const store = () => this.#store(ctx, source, { last: undefined, snapshot: null }, createdAt)
-      const paused = await this.#toPause(volume)
-      const hooks = this.#isResumed ? await planHooks(this.#rooms, volume, null) : this.#plan.hooks
+      const { since, paused, hooks } = await this.#still(volume)
+      const store = () => this.#store(ctx, source, { last: undefined, snapshot: null }, since)
       const pausing = () => whilePaused(docker, paused, core.log, store)
       const stored = await whileHooked(this.#rooms, hooks, ctx.signal, pausing)
       return { stored, last: this.#entry(repositoryId, stored, null) }
@@ -150,16 +154,19 @@ export class BackupRun {
   /** What an earlier life has stopped goes on. */
   async #setFree(): Promise<void> {
     const { core, docker } = this.#rooms
-    await unpauseAll(docker, this.#plan.paused, core.log)
-    await finishHooks(this.#rooms, this.#plan.hooks)
+    const { stilled } = this.#plan
+    if (!stilled) return
+    await unpauseAll(docker, stilled.paused, core.log)
+    await finishHooks(this.#rooms, stilled.hooks)
   }
 
-  /** Those that were to be paused, and still run. */
-  async #toPause(volume: Volume): Promise<string[]> {
-    const { paused } = this.#plan
-    if (paused.length === 0) return []
-    const running = new Set(await this.#rooms.docker.containersUsing(volume.name))
-    return paused.filter((container) => running.has(container))
+  /** Decided only now: containers come and go while a backup waits for its turn. In the journal before anything is stopped. */
+  async #still(volume: Volume): Promise<Stilled> {
+    const { core, docker } = this.#rooms
+    const paused = this.#plan.pause ? await docker.containersUsing(volume.name) : []
+    const stilled = { since: now(), paused, hooks: await planHooks(this.#rooms, volume, null) }
+    await core.catalog.write(amendOperation(this.#id, BackupRun.payload({ ...this.#plan, stilled })))
+    return stilled
   }
 
   /** The snapshot to read, made when need be, with a hold that keeps it. @throws NOT_FOUND when it or the volume is gone */
@@ -230,7 +237,7 @@ export class BackupRun {
   /** What an earlier life has stored, and could not write down. */
   async #findStored(ctx: DriverContext, createdAt: Timestamp): Promise<Stored | undefined> {
     const { volume } = this.#plan
-    const times = [createdAt, this.#plan.plannedAt]
+    const times = [createdAt, this.#plan.stilled?.since]
     const known = JSON.stringify(this.#labels)
     const { engine } = this.#rooms.core
     const backups = await engine.run(this.#place, 'listBackups', { volume }, { signal: ctx.signal })
@@ -262,7 +269,8 @@ export class BackupRun {
   }
 
   get #labels(): Readonly<Record<string, string>> {
-    return { ...this.#plan.labels, [volumeLabel]: this.#plan.volumeId }
+    const { labels, volumeId, size = null } = this.#plan
+    return withLimit({ ...labels, [volumeLabel]: volumeId }, size)
   }
 
   get #place() {

@@ -28,8 +28,7 @@ import type {
   VerifyView,
   VolumeView,
 } from './contract.ts'
-import { now, requireSnapshot, requireVolume } from './core.ts'
-import { planHooks } from './hooks.ts'
+import { requireSnapshot, requireVolume } from './core.ts'
 import { timedName } from './names.ts'
 import type { Outcome } from './operations.ts'
 import {
@@ -268,17 +267,14 @@ export class Backups implements BackupService {
   }
 
   async #plan(id: string, volume: Volume, wanted: Wanted, { url, access }: FoundRepository): Promise<BackupPlan> {
-    const { core, docker } = this.#rooms
+    const { core } = this.#rooms
     const { snapshot: named, labels, pause } = wanted
     const driver = await core.drivers.ready(volume.driver)
     const isCheap = named === null && (await driver.snapshots?.isCheap(core.operations.plainContext(), volume)) === true
     // Two backups of a volume, to two repositories, may begin in the same second.
     const made = isCheap ? { name: `${timedName(core, volume, 'backup')}-${id.slice(0, 8)}`, made: true } : null
     const snapshot = named === null ? made : { name: named, made: false }
-    const paused = snapshot === null && pause ? await docker.containersUsing(volume.name) : []
-    const hooks = snapshot === null ? await planHooks(this.#rooms, volume, null) : null
-    const what = { volumeId: volume.id, volume: volume.name, snapshot, url, access }
-    return { ...what, labels, pause, paused, hooks, plannedAt: now() }
+    return { volumeId: volume.id, volume: volume.name, snapshot, url, access, labels, pause, stilled: null }
   }
 
   async #find(ref: BackupRef, signal?: AbortSignal) {

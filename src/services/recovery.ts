@@ -224,15 +224,20 @@ function recoverVolume(means: Means, name: string, operations: readonly Operatio
   const { promise: tried, resolve } = Promise.withResolvers<void>()
   const doing = `volume ${name} is being recovered after a crash (holdfast doctor tells more)`
   const { core } = means
-  void core.locks.with(keysOf(name, operations), doing, async () => {
-    let left = operations
-    while (!core.operations.stopping) {
-      left = await recoverInOrder(means, left)
+  void core.locks
+    .with(keysOf(name, operations), doing, async () => {
+      let left = operations
+      while (!core.operations.stopping) {
+        left = await recoverInOrder(means, left)
+        resolve()
+        if (left.length === 0) return
+        await setTimeout(retryMs, undefined, { ref: false })
+      }
+    })
+    .catch((error: Error) => {
+      core.log.error({ subject: name, error: error.message }, 'could not recover; the next start tries again')
       resolve()
-      if (left.length === 0) return
-      await setTimeout(retryMs, undefined, { ref: false })
-    }
-  })
+    })
   return tried
 }
 
@@ -254,7 +259,7 @@ async function resumeOne({ catalog, log }: Core, { id, kind, subject }: Operatio
     return catalog.operation(id)?.state !== 'running'
   } catch (error) {
     log.error({ operation: kind, subject, error: (error as Error).message }, 'could not resume')
-    return false
+    return catalog.operation(id)?.state !== 'running'
   }
 }
 
