@@ -3,6 +3,7 @@
 import type { Services } from '../../services/contract.ts'
 import { array } from '../json-schema.ts'
 import { jsonArrayStream } from '../json-stream.ts'
+import { userLabels } from '../labels.ts'
 import { type AdminApp, answer, begin, callOptions, errors, nothing } from '../route.ts'
 import {
   backupBody,
@@ -31,7 +32,8 @@ export function backupRoutes(app: AdminApp, { backups, operations }: Pick<Servic
         response: { 201: answer('the backup', backupView), 202: answer('it goes on', operationView), ...errors },
       },
     },
-    async ({ body: { detach, ...request }, headers }, reply) => {
+    async ({ body: { detach, ...body }, headers }, reply) => {
+      const request = { ...body, labels: userLabels(body.labels) }
       const begun = await begin(operations, callOptions(headers), detach, (call) => backups.create(request, call))
       return begun.status === 202 ? reply.code(202).send(begun.body) : reply.code(201).send(begun.body)
     },

@@ -2,6 +2,7 @@
 
 import type { Services } from '../../services/contract.ts'
 import { array } from '../json-schema.ts'
+import { userLabels } from '../labels.ts'
 import { type AdminApp, answer, callOptions, errors, nothing } from '../route.ts'
 import {
   changeView,
@@ -46,8 +47,10 @@ export function snapshotRoutes(app: AdminApp, { snapshots }: Pick<Services, 'sna
         response: { 201: answer('the snapshot', snapshotView), ...errors },
       },
     },
-    async ({ params, body, headers }, reply) =>
-      reply.code(201).send(await snapshots.create(params.name, body, callOptions(headers))),
+    async ({ params, body, headers }, reply) => {
+      const request = { ...body, labels: userLabels(body.labels) }
+      return reply.code(201).send(await snapshots.create(params.name, request, callOptions(headers)))
+    },
   )
 
   app.get(
