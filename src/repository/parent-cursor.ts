@@ -22,7 +22,7 @@ export class ParentCursor {
   #length = 0
 
   /**
-   * Begins before the root's children. @param segments contents in order; already authenticated
+   * Begins at the root. @param segments contents in order; already authenticated
    * @param createdAtMs the moment whose state the parent holds, at the latest
    */
   constructor(segments: Iterator<Uint8Array>, createdAtMs: number) {
@@ -46,20 +46,24 @@ export class ParentCursor {
     return this.#bytes.toString('latin1', start, start + (this.#bytes[this.#at + 6] ?? 0))
   }
 
-  /** The record's own bytes: a copy. */
-  bytes(): Buffer {
-    return Buffer.from(this.#bytes.subarray(this.#at, this.#at + this.#length))
+  /** The record's own bytes, as long as the cursor stays. */
+  view(): Buffer {
+    return this.#bytes.subarray(this.#at, this.#at + this.#length)
   }
 
   /** The record, parsed. @throws CORRUPT */
   record(): TreeRecord | null {
-    return readRecord(new ByteReader(this.bytes(), 'a record of the parent backup'))
+    return readRecord(new ByteReader(Buffer.from(this.view()), 'a record of the parent backup'))
   }
 
   /** Goes to the record of `name` in the current directory, past all before it. @returns whether it is there */
   seek(name: string): boolean {
-    while (this.hasRecord && this.name < name) this.skip()
-    return this.hasRecord && this.name === name
+    while (this.hasRecord) {
+      const own = this.name
+      if (own >= name) return own === name
+      this.skip()
+    }
+    return false
   }
 
   /** Whether the record says of a file what `stat` says, and was sure of it. */

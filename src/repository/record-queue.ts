@@ -64,9 +64,11 @@ export class RecordQueue {
     this.#written = written
   }
 
+  /** Bytes of a record are taken at once: they may be a view of what goes away. */
   add(directory: Buffer, name: Buffer, record: Buffer | PendingRecord): void {
-    if (this.length === 0 && Buffer.isBuffer(record)) this.#builder.add(directory, name, record)
-    else this.#items.push({ directory, name, record })
+    if (!Buffer.isBuffer(record)) this.#items.push({ directory, name, record })
+    else if (this.length === 0) this.#builder.add(directory, name, record)
+    else this.#items.push({ directory, name, record: Buffer.from(record) })
   }
 
   get length(): number {

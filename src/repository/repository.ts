@@ -9,7 +9,7 @@ import type { Bytes } from '../model.ts'
 import type { ObjectStore } from '../objectstore/objectstore.ts'
 import type { BlockBackupArgs } from './block-backup.ts'
 import type { BlockRestoreArgs } from './block-restore.ts'
-import type { RepairResult, VerifyArgs, VerifyResult } from './check.ts'
+import type { VerifyArgs, VerifyResult } from './check.ts'
 import { checkConfig, encodeConfig, newConfig, parseConfig, type RepositoryConfig } from './config.ts'
 import { Crew, type CrewOptions, type Tools } from './crew.ts'
 import { describeKey, type KeyCost, type KeyInfo, unwrapMasterKey, wrapMasterKey } from './keys.ts'
@@ -17,6 +17,7 @@ import { configName, folders, idOf, newId, objectName } from './layout.ts'
 import type { ListedFile, ListFilesArgs } from './list-files.ts'
 import { type Backup, parseManifest } from './manifest.ts'
 import type { PruneResult } from './prune.ts'
+import type { RepairResult } from './repair.ts'
 import { Seal, type SealSecrets } from './seal.ts'
 import type { TreeBackupArgs } from './tree-backup.ts'
 import type { TreeRestoreArgs, TreeRestoreResult } from './tree-restore.ts'
@@ -196,6 +197,21 @@ export class Repository {
     }
     const found = (await Promise.all(backups)).filter((backup) => backup !== undefined)
     return found.sort((a, b) => (a.createdAt < b.createdAt ? -1 : a.createdAt > b.createdAt ? 1 : a.id < b.id ? -1 : 1))
+  }
+
+  /** The backup that was stored last of those that `matches` wants. Reads no more than it must: all only when there is none. */
+  async lastStored(matches: (backup: Backup) => boolean, signal?: AbortSignal): Promise<Backup | undefined> {
+    const listed: { id: string; modifiedAt: Date }[] = []
+    for await (const { key, modifiedAt } of this.#store.list(folders.manifests, { signal })) {
+      const id = idOf('manifests', key)
+      if (id) listed.push({ id, modifiedAt })
+    }
+    listed.sort((a, b) => b.modifiedAt.getTime() - a.modifiedAt.getTime())
+    for (const { id } of listed) {
+      const backup = await this.#readListed(id, signal)
+      if (backup && matches(backup)) return backup
+    }
+    return undefined
   }
 
   async #readListed(id: string, signal?: AbortSignal): Promise<Backup | undefined> {

@@ -1,17 +1,7 @@
-/** All tasks that workers do, by name. */
+/** All tasks that workers do, by name; a worker loads only what its own need. */
 
-import { backupBlock, flushSpans, readSpan } from './block-backup.ts'
-import { openBlock, readBlock, restoreBlock } from './block-restore.ts'
 import type { Bridge } from './bridge.ts'
-import { repair, verify } from './check.ts'
-import { checkPack } from './check-pack.ts'
-import { listFiles } from './list-files.ts'
-import { prune } from './prune.ts'
-import { flushFiles, readFiles } from './read-files.ts'
 import type { Seal } from './seal.ts'
-import { backupTree } from './tree-backup.ts'
-import { restoreTree } from './tree-restore.ts'
-import { finishEntries, writeEntries, writeStretch } from './write-files.ts'
 
 /** What every task works with. */
 export interface TaskContext {
@@ -19,23 +9,32 @@ export interface TaskContext {
   readonly seal: Seal
 }
 
-export const tasks: Readonly<Record<string, (context: TaskContext, args: never) => unknown>> = {
-  backupTree,
-  readFiles,
-  flushFiles,
-  restoreTree,
-  writeEntries,
-  writeStretch,
-  finishEntries,
-  listFiles,
-  verify,
-  checkPack,
-  repair,
-  prune,
-  backupBlock,
-  readSpan,
-  flushSpans,
-  restoreBlock,
-  openBlock,
-  readBlock,
+type Task = (context: TaskContext, args: never) => unknown
+
+/** Where each task is. */
+const tasks: Readonly<Record<string, () => Promise<Task>>> = {
+  backupTree: async () => (await import('./tree-backup.ts')).backupTree,
+  readFiles: async () => (await import('./read-files.ts')).readFiles,
+  flushFiles: async () => (await import('./read-files.ts')).flushFiles,
+  restoreTree: async () => (await import('./tree-restore.ts')).restoreTree,
+  writeEntries: async () => (await import('./write-files.ts')).writeEntries,
+  writeStretch: async () => (await import('./write-files.ts')).writeStretch,
+  finishEntries: async () => (await import('./write-files.ts')).finishEntries,
+  listFiles: async () => (await import('./list-files.ts')).listFiles,
+  verify: async () => (await import('./check.ts')).verify,
+  repair: async () => (await import('./repair.ts')).repair,
+  checkPack: async () => (await import('./check-pack.ts')).checkPack,
+  prune: async () => (await import('./prune.ts')).prune,
+  backupBlock: async () => (await import('./block-backup.ts')).backupBlock,
+  readSpan: async () => (await import('./block-backup.ts')).readSpan,
+  flushSpans: async () => (await import('./block-backup.ts')).flushSpans,
+  restoreBlock: async () => (await import('./block-restore.ts')).restoreBlock,
+  openBlock: async () => (await import('./block-restore.ts')).openBlock,
+  readBlock: async () => (await import('./block-restore.ts')).readBlock,
+}
+
+/** Does a task to its end. @throws what it throws */
+export async function doTask(context: TaskContext, name: string, args: unknown): Promise<unknown> {
+  const task = await tasks[name]?.()
+  return task?.(context, args as never)
 }

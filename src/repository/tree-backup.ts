@@ -44,6 +44,7 @@ export interface TreeBackupArgs {
 const roomForNew = 2_000_000
 /** Records that may wait for contents read out of order. */
 const mostWaiting = 25_000
+const none = Buffer.alloc(0)
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {
   const since = Date.now()
@@ -95,10 +96,13 @@ class TreeBackup {
     if (!root)
       throw new AppError('NOT_FOUND', `${this.#args.root} is not a directory; nothing can be backed up from it`)
     this.#device = root.stat.dev
-    const rootRecord = this.#begin(root, '.', Buffer.alloc(0), root.stat, undefined)
-    this.#queue.add(Buffer.alloc(0), Buffer.alloc(0), rootRecord)
-    this.#walk(root, Buffer.alloc(0), this.#cursor !== undefined)
-    this.#queue.add(Buffer.alloc(0), Buffer.alloc(0), endRecord)
+    const isSame = this.#cursor !== undefined && this.#isUnchanged(this.#cursor, root.stat)
+    const rootRecord = isSame ? this.#cursor?.view() : undefined
+    if (isSame) this.#entries++
+    this.#queue.add(none, none, rootRecord ?? this.#begin(root, '.', none, root.stat, undefined))
+    this.#cursor?.enter()
+    this.#walk(root, none, this.#cursor !== undefined)
+    this.#queue.add(none, none, endRecord)
     this.#finishReading()
     root.release()
     return this.#finish(since)
@@ -137,7 +141,6 @@ class TreeBackup {
       const stored = reader.readAll(segments.map(({ id }) => id))
       const cursor = new ParentCursor(stored, Date.parse(backup.createdAt))
       if (cursor.type !== types.directory) return undefined
-      cursor.enter()
       this.#parent = parent
       this.#progress.total = backup.size
       return cursor
@@ -175,7 +178,7 @@ class TreeBackup {
     if (inner.stat.dev === this.#device) this.#walk(inner, innerPath, isFormerDirectory)
     if (isFormerDirectory) cursor?.leave()
     else cursor?.skip()
-    this.#queue.add(innerPath, Buffer.alloc(0), endRecord)
+    this.#queue.add(innerPath, none, endRecord)
     inner.release()
   }
 
@@ -184,17 +187,19 @@ class TreeBackup {
     const bytes = Buffer.from(name, 'latin1')
     if (stat.isFile()) this.#met += Number(stat.size)
     const cursor = isFormer ? this.#cursor : undefined
-    if (cursor && this.#args.compare === 'inode' && cursor.matches(stat)) {
-      // A lost or condemned chunk means that the file is read again.
-      if (cursor.everyReference(this.#isStored)) {
-        this.#entries++
-        this.#pass(stat)
-        this.#queue.add(path, bytes, cursor.bytes())
-        return
-      }
+    if (cursor && this.#isUnchanged(cursor, stat)) {
+      this.#entries++
+      this.#pass(stat)
+      this.#queue.add(path, bytes, cursor.view())
+      return
     }
     const record = this.#begin(directory, name, bytes, stat, cursor)
     this.#queue.add(path, bytes, record)
+  }
+
+  /** A lost or condemned chunk means that the file is read again. */
+  #isUnchanged(cursor: ParentCursor, stat: BigIntStats): boolean {
+    return this.#args.compare === 'inode' && cursor.matches(stat) && cursor.everyReference(this.#isStored)
   }
 
   /** Counts what is as it was. */

@@ -28,19 +28,24 @@ interface Handle {
 /** Runs `input` through a handle made for it into `output`. @returns bytes of output, or undefined when it did not all go well */
 type Run = (input: Uint8Array, output: Uint8Array) => number | undefined
 
-function reused(stream: unknown): Run | undefined {
+/** @param always begin anew before each input, also when the one before came to its end: makes a context each time, which costs */
+function reused(stream: unknown, { always }: { readonly always: boolean }): Run | undefined {
   const { _handle: handle, _writeState: state } = stream as { _handle?: Handle; _writeState?: Uint32Array }
   if (typeof handle?.writeSync !== 'function' || typeof handle.reset !== 'function' || !state) return undefined
   let failed = false
+  let isFresh = true
   handle.onerror = () => {
     failed = true
   }
   return (input, output) => {
     failed = false
-    handle.reset()
+    if (!isFresh) handle.reset()
+    isFresh = false
     handle.writeSync(constants.ZSTD_e_end, input, 0, input.length, output, 0, output.length)
     const [roomLeft = 0, inputLeft = 0] = state
-    return failed || inputLeft > 0 ? undefined : output.length - roomLeft
+    if (failed || inputLeft > 0 || roomLeft === 0) return undefined
+    isFresh = !always
+    return output.length - roomLeft
   }
 }
 
@@ -51,15 +56,19 @@ interface Pair {
 
 function probed(): Pair | undefined {
   try {
-    const compress = reused(createZstdCompress({ params }))
-    const decompress = reused(createZstdDecompress())
+    const compress = reused(createZstdCompress({ params }), { always: false })
+    const decompress = reused(createZstdDecompress(), { always: true })
     if (!compress || !decompress) return undefined
-    const works = [100_000, 7].every((length) => {
+    const works = [100_000, 7, 100_000].every((length) => {
       const content = Buffer.alloc(length, 'sample of text ')
       const room = Buffer.alloc(2 * length + 100)
       const bytes = room.subarray(0, compress(content, room))
-      const back = Buffer.alloc(length)
-      return zstdDecompressSync(bytes).equals(content) && decompress(bytes, back) === length && back.equals(content)
+      const back = Buffer.alloc(length + 1)
+      return (
+        zstdDecompressSync(bytes).equals(content) &&
+        decompress(bytes, back) === length &&
+        back.subarray(0, length).equals(content)
+      )
     })
     return works ? { compress, decompress } : undefined
   } catch {
@@ -76,7 +85,7 @@ export function zstd(content: Uint8Array): Uint8Array {
   if (pair && content.length <= longest) {
     output ??= Buffer.allocUnsafe(outputLength)
     const length = pair.compress(content, output)
-    if (length !== undefined && length < output.length) return output.subarray(0, length)
+    if (length !== undefined) return output.subarray(0, length)
   }
   return zstdCompressSync(content, {
     params,
