@@ -63,6 +63,10 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   const config = { ...given, root: makeRoot(given.root) }
   const log = buildLog(config)
   const lock = await lockPath(config.root, 'the root directory')
+  // Volumes in use outlive a fault of one call's.
+  const outlive = (reason: unknown): void =>
+    log.error({ error: (reason as Error)?.stack ?? String(reason) }, 'a failure that nobody waited for')
+  process.on('unhandledRejection', outlive)
   const engine = createEngine({ log })
   const drivers = await Drivers.load(config, driverModules, (directory) => new Archive(engine, directory))
   const catalog = new Catalog(path.join(config.root, 'catalog.db'))
@@ -90,6 +94,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
     await engine.stop()
     await catalog.close()
     lock.release()
+    process.off('unhandledRejection', outlive)
     log.info({ pid: process.pid }, 'stopped')
   }
 
