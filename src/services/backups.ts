@@ -13,6 +13,7 @@ import type { Operation, Volume } from '../model.ts'
 import type { ListedFile } from '../repository/list-files.ts'
 import { parseRetention } from '../repository/retention.ts'
 import { parseSnapshotName, parseVolumeName } from '../units.ts'
+import { findBackup, listed } from './backup-choice.ts'
 import { type BackupPlan, type BackupRooms, BackupRun, backupLabel } from './backup-run.ts'
 import type {
   BackupFileView,
@@ -24,9 +25,9 @@ import type {
   ForgetDecision,
   PruneView,
   RepositoryRef,
+  RestoredView,
   RestoreRequest,
   VerifyView,
-  VolumeView,
 } from './contract.ts'
 import { requireSnapshot, requireVolume } from './core.ts'
 import { timedName } from './names.ts'
@@ -35,13 +36,15 @@ import {
   backupUrl,
   backupView,
   type FoundRepository,
-  findBackup,
   findRepository,
   parseBackup,
   placeOf,
   type StoredBackup,
+  type WantedBackup,
 } from './repositories.ts'
+import { damageOf, lossOf } from './repository-damage.ts'
 import type { Restores } from './restores.ts'
+import { requireOutside } from './target-place.ts'
 import { orAborted } from './turns.ts'
 
 /** A backup that runs, so that the same request joins it. */
@@ -82,6 +85,7 @@ export class Backups implements BackupService {
     const snapshot = request.snapshot === undefined ? null : parseSnapshotName(request.snapshot)
     if (snapshot !== null) requireSnapshot(core, volume, snapshot)
     const repository = findRepository(core, request.to)
+    await requireOutside(core, volume, repository)
     const { labels = {}, pause = false } = request
     const wanted: Wanted = { volumeId: volume.id, url: repository.url, snapshot, labels, pause }
     const running = this.#running.get(keyOf(wanted))
@@ -145,12 +149,13 @@ export class Backups implements BackupService {
     await this.#rooms.core.engine.run(placeOf(repository), 'listFiles', args, { signal, take: hand })
   }
 
-  restore(request: RestoreRequest, call: CallOptions = {}): Promise<VolumeView> {
+  restore(request: RestoreRequest, call: CallOptions = {}): Promise<RestoredView> {
     return this.#restores.restore(request, call)
   }
 
-  async remove(refs: readonly BackupRef[]): Promise<void> {
+  async remove(refs: readonly BackupRef[]): Promise<string[]> {
     const found: { repository: FoundRepository; backup: StoredBackup }[] = []
+    for (const ref of refs) requireNotMoving(ref.backup, parseBackup(this.#rooms.core, ref))
     for (const ref of refs) found.push(await this.#find(ref))
     for (const ofOne of Map.groupBy(found, ({ repository }) => repository.url).values()) {
       const [{ repository }] = ofOne as [(typeof ofOne)[number]]
@@ -159,6 +164,7 @@ export class Backups implements BackupService {
         ofOne.map(({ backup }) => backup.id),
       )
     }
+    return found.map(({ repository, backup }) => backupUrl(repository.url, backup.id))
   }
 
   async verify(
@@ -169,9 +175,8 @@ export class Backups implements BackupService {
     const one = 'backup' in where ? await this.#find(where) : undefined
     const repository = one?.repository ?? findRepository(this.#rooms.core, where as RepositoryRef)
     const args = { readData, backup: one?.backup.id ?? null }
-    const found = await this.#heavy(repository, 'backup.verify', call, (ctx) =>
-      this.#rooms.core.engine.run(placeOf(repository), 'verify', args, watch(ctx)),
-    )
+    const verify = (ctx: DriverContext) => this.#rooms.core.engine.run(placeOf(repository), 'verify', args, watch(ctx))
+    const found = await this.#heavy(repository, 'backup.verify', call, verify, damageOf)
     const damaged = found.damaged.map(({ id, volume, paths }) => ({
       url: backupUrl(repository.url, id),
       volume,
@@ -186,9 +191,9 @@ export class Backups implements BackupService {
     call: CallOptions = {},
   ): Promise<JobResult<'repair'>> {
     const repository = findRepository(this.#rooms.core, where)
-    return this.#heavy(repository, 'backup.repair', call, (ctx) =>
-      this.#rooms.core.engine.run(placeOf(repository), 'repair', options, watch(ctx)),
-    )
+    const repair = (ctx: DriverContext) =>
+      this.#rooms.core.engine.run(placeOf(repository), 'repair', options, watch(ctx))
+    return this.#heavy(repository, 'backup.repair', call, repair, lossOf)
   }
 
   async forget(
@@ -202,6 +207,7 @@ export class Backups implements BackupService {
     const args = { volume, host: host ?? null, labels, policy: parseRetention(keep), timeZone: zone, dryRun }
     return this.#heavy(repository, 'backup.forget', call, async (ctx) => {
       const decided = await core.engine.run(placeOf(repository), 'forget', args, watch(ctx))
+      if (decided.length === 0) await this.#requireBackupsOf(repository, volume, ctx)
       const gone = dryRun ? [] : decided.filter((it) => !it.keep).map(({ backup }) => backup.id)
       await core.catalog.write(...gone.map(dropLastBackup))
       const pruned = prune && !dryRun ? await this.#prune(repository, false, ctx) : null
@@ -266,7 +272,7 @@ export class Backups implements BackupService {
     }
   }
 
-  async #plan(id: string, volume: Volume, wanted: Wanted, { url, access }: FoundRepository): Promise<BackupPlan> {
+  async #plan(id: string, volume: Volume, wanted: Wanted, repository: FoundRepository): Promise<BackupPlan> {
     const { core } = this.#rooms
     const { snapshot: named, labels, pause } = wanted
     const driver = await core.drivers.ready(volume.driver)
@@ -274,12 +280,23 @@ export class Backups implements BackupService {
     // Two backups of a volume, to two repositories, may begin in the same second.
     const made = isCheap ? { name: `${timedName(core, volume, 'backup')}-${id.slice(0, 8)}`, made: true } : null
     const snapshot = named === null ? made : { name: named, made: false }
-    return { volumeId: volume.id, volume: volume.name, snapshot, url, access, labels, pause, stilled: null }
+    const { url, access, repositoryId } = repository
+    const where = { url, access, ...(repositoryId !== undefined && { repositoryId }) }
+    return {
+      volumeId: volume.id,
+      volume: volume.name,
+      size: volume.size,
+      snapshot,
+      ...where,
+      labels,
+      pause,
+      stilled: null,
+    }
   }
 
   async #find(ref: BackupRef, signal?: AbortSignal) {
     const wanted = parseBackup(this.#rooms.core, ref)
-    return { repository: wanted.repository, backup: await findBackup(this.#rooms.core, wanted, signal) }
+    return { repository: wanted.repository, backup: await findBackup(this.#rooms.core, wanted, { signal }) }
   }
 
   async #delete(repository: FoundRepository, ids: readonly string[]): Promise<void> {
@@ -288,18 +305,29 @@ export class Backups implements BackupService {
     await core.catalog.write(...ids.map(dropLastBackup))
   }
 
-  /** Journalled work on a whole repository, when it is its turn. */
+  /** Journalled work on a whole repository, when it is its turn. @param verdict what of its result the journal shows as an error */
   #heavy<T>(
     repository: FoundRepository,
     kind: string,
     call: CallOptions,
     work: (ctx: DriverContext) => Promise<T>,
+    verdict: (result: T) => AppError | undefined = () => undefined,
   ): Promise<T> {
     const { core, turns } = this.#rooms
     const entry = { kind, subject: repository.name, payload: {}, id: call.operationId, onStarted: call.onStarted }
     return core.operations.run(entry, async (ctx) => {
-      return { result: await turns.with(repository.url, ctx.signal, () => work(ctx)), changes: [] }
+      const result = await turns.with(repository.url, ctx.signal, () => work(ctx))
+      return { result, changes: [], verdict: verdict(result) }
     })
+  }
+
+  /** @throws NOT_FOUND, with the volumes that there are backups of */
+  async #requireBackupsOf(repository: FoundRepository, volume: string, { signal }: DriverContext): Promise<void> {
+    const backups = await this.#rooms.core.engine.run(placeOf(repository), 'listBackups', {}, { signal })
+    const volumes = new Set(backups.map((backup) => backup.volume))
+    if (volumes.has(volume)) return
+    const others = volumes.size === 0 ? 'nor any other' : `only of ${listed(volumes)}`
+    throw new AppError('NOT_FOUND', `there is no backup of volume ${volume} in ${repository.name}, ${others}`)
   }
 
   async #prune(repository: FoundRepository, dryRun: boolean, ctx: DriverContext): Promise<PruneView> {
@@ -338,12 +366,24 @@ async function join(running: Running, wanted: Wanted, name: string, call: CallOp
   return running.result
 }
 
+/** @throws INVALID_ARGUMENT for what will be another backup's name tomorrow */
+function requireNotMoving(text: string, { id, repository }: WantedBackup): void {
+  if (id !== null) return
+  const remedy = `give the id: holdfast backup ls ${repository.name}`
+  throw new AppError('INVALID_ARGUMENT', `'${text}' is a moving name, and nothing is removed by one; ${remedy}`)
+}
+
 function subjectOf({ volume, snapshot }: BackupPlan): string {
   return snapshot && !snapshot.made ? `${volume}@${snapshot.name}` : volume
 }
 
+/** The farthest from the epoch that a date can be, in ms: a file may say any time. */
+const farthestMs = 8_640_000_000_000_000n
+
 function fileView(file: ListedFile): BackupFileView {
   const { path, type, mode, uid, gid, size, mtimeNs, target } = file
-  const modifiedAt = new Date(Number(mtimeNs / 1_000_000n)).toISOString()
+  const ms = mtimeNs / 1_000_000n
+  const shownMs = ms > farthestMs ? farthestMs : ms < -farthestMs ? -farthestMs : ms
+  const modifiedAt = new Date(Number(shownMs)).toISOString()
   return { path, type, mode: mode & 0o7777, uid, gid, size, modifiedAt, target }
 }

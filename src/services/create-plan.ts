@@ -3,11 +3,13 @@
  * volume that is there already. Changes nothing.
  */
 
+import { randomUUID } from 'node:crypto'
 import type { Driver } from '../driver.ts'
 import { AppError } from '../errors.ts'
 import type { Bytes, Hooks, OnRemove, Volume } from '../model.ts'
 import { formatDuration, formatSize, parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../units.ts'
 import type { CreateVolumeRequest } from './contract.ts'
+import { now } from './core.ts'
 import { parseHooks } from './hook-command.ts'
 
 /** A checked request. What was not asked for is undefined, so that it never differs from an existing volume. */
@@ -18,7 +20,7 @@ export interface CreatePlan {
   readonly size: Bytes | undefined
   readonly onRemove: OnRemove | undefined
   readonly source: { readonly volume: string; readonly snapshot: string } | undefined
-  /** `TARGET/ID` or `URL?backup=ID`, and the target whose access opens it, when that was named. */
+  /** A BACKUP, and the target whose access opens it, when that was named. */
   readonly backup: { readonly ref: string; readonly target: string | undefined } | undefined
   readonly hooks: Hooks
   readonly labels: Readonly<Record<string, string>>
@@ -74,7 +76,9 @@ function parseBackupSource(name: string, request: CreateVolumeRequest): CreatePl
   if (fromSnapshot !== undefined) return fail('from-backup and from-snapshot are both given; give one of them')
   if (fromBackup.includes('/')) return { ref: fromBackup, target }
   return target === undefined
-    ? fail(`from-backup=${fromBackup} does not say where; name it as TARGET/ID or URL?backup=ID, or give target`)
+    ? fail(
+        `from-backup=${fromBackup} does not say where; name it as TARGET/VOLUME@latest, TARGET/ID or URL?backup=ID, or give target`,
+      )
     : { ref: `${target}/${fromBackup}`, target }
 }
 
@@ -118,6 +122,23 @@ function parseOnRemove(text: string | undefined): OnRemove | undefined {
   const value = onRemoveValues.find((known) => known === text)
   if (value) return value
   throw new AppError('INVALID_ARGUMENT', `on-remove '${text}' is not one of ${onRemoveValues.join(', ')}`)
+}
+
+/** The volume that a plan makes, before anything is made. */
+export function draftVolume(plan: CreatePlan): Volume {
+  return {
+    id: randomUUID(),
+    name: plan.name,
+    driver: plan.driver,
+    size: plan.size ?? null,
+    options: plan.options,
+    labels: plan.labels,
+    onRemove: plan.onRemove ?? ('adopt' in plan.options ? 'retain' : 'trash'),
+    origin: originOf(plan),
+    hooks: plan.hooks,
+    state: null,
+    createdAt: now(),
+  }
 }
 
 /** `VOLUME@SNAPSHOT`, or null for a volume that begins empty. */

@@ -31,6 +31,8 @@ export interface Work {
 export interface Outcome<T> {
   readonly result: T
   readonly changes: readonly Change[]
+  /** What the result says is wrong: the caller gets the result, the journal shows this. */
+  readonly verdict?: AppError | undefined
 }
 
 /** A step that the journal has reached; after `journalled`, `driven` and `committed` a crash leaves different things. */
@@ -60,6 +62,10 @@ const pruneEvery = 250
 
 /** Kinds that are begun on a full disk, too. */
 const makingRoom: ReadonlySet<string> = new Set(['volume.discard', 'volume.delete', 'snapshot.delete'])
+
+/** Of an id that is cut short. */
+const leastDigits = 8
+const wholeId = 36
 
 const operationId = /^[a-zA-Z0-9-]{8,64}$/
 
@@ -108,10 +114,11 @@ export class Operations implements OperationService {
   async #carryOut<T>(running: Running, body: Body<T>, undo: Undo | undefined): Promise<T> {
     const { id, kind } = running.operation
     try {
-      const { result, changes } = await body(this.#context(running))
+      const { result, changes, verdict } = await body(this.#context(running))
       this.#onPhase(kind, 'driven')
-      await this.#catalog.write(...changes, finishOperation(id, 'done', now(), null))
-      this.#end(running, 'done')
+      const state = verdict ? 'failed' : 'done'
+      await this.#catalog.write(...changes, finishOperation(id, state, now(), verdict ? brief(verdict) : null))
+      this.#end(running, state, verdict)
       this.#onPhase(kind, 'committed')
       return result
     } catch (error) {
@@ -139,13 +146,22 @@ export class Operations implements OperationService {
   }
 
   inspect(id: string): OperationView {
-    const operation = this.#running.get(id)?.operation ?? this.#catalog.operation(id)
+    const operation = this.#running.get(id)?.operation ?? this.#catalog.operation(id) ?? this.#beginningWith(id)
     if (!operation) throw new AppError('NOT_FOUND', `there is no operation ${id}; see: holdfast operation ls --all`)
     return this.#view(operation)
   }
 
-  cancel(id: string): OperationView {
-    const view = this.inspect(id)
+  /** @throws INVALID_ARGUMENT for digits of several */
+  #beginningWith(digits: string): Operation | undefined {
+    if (digits.length < leastDigits || digits.length >= wholeId) return undefined
+    const [found, other] = this.#catalog.operations().filter(({ id }) => id.startsWith(digits.toLowerCase()))
+    if (other) throw new AppError('INVALID_ARGUMENT', `several operations begin with ${digits}; give more digits`)
+    return found
+  }
+
+  cancel(given: string): OperationView {
+    const view = this.inspect(given)
+    const { id } = view
     const running = this.#running.get(id)
     if (!running) throw new AppError('FAILED_PRECONDITION', `operation ${id} ${whyNot(view)}`)
     running.abort.abort(new AppError('CANCELLED', `${view.kind} of ${view.subject} was cancelled`))

@@ -1,14 +1,15 @@
 /**
- * From what a user typed to the repository or the backup that is meant: names of targets, URLs, ids cut short. Reads the catalog; only
- * an id that is not whole costs a listing.
+ * From what a user typed to the repository or the backup that is meant: names of targets, URLs, ids cut short. Reads the catalog; which
+ * backup it is, backup-choice.ts finds.
  */
 
 import { isAbsolute } from 'node:path'
 import type { JobResult } from '../engine/jobs.ts'
 import type { Place } from '../engine/place.ts'
 import { AppError } from '../errors.ts'
-import type { StoreAccess } from '../model.ts'
+import type { StoreAccess, Target } from '../model.ts'
 import { normalizeStoreUrl } from '../objectstore/store-url.ts'
+import { parseVolumeName, suggestion } from '../units.ts'
 import type { BackupRef, BackupView, RepositoryRef } from './contract.ts'
 import type { Core } from './core.ts'
 
@@ -19,33 +20,58 @@ export interface FoundRepository {
   /** Normalized. */
   readonly url: string
   readonly access: StoreAccess
+  /** A target's: no other one is opened. */
+  readonly repositoryId?: string | undefined
 }
 
-/** A backup that was asked for, looked at as little as an id needs. */
+/** A backup that was asked for, by one of two. */
 export interface WantedBackup {
   readonly repository: FoundRepository
-  /** `latest`, or 8 to 32 hex digits. */
-  readonly id: string
-  /** The volume whose latest is meant; none: that of any. */
-  readonly latestOf?: string
+  /** 8 to 32 hex digits, or null: the latest. */
+  readonly id: string | null
+  /** The volume whose latest is meant, where that was said. */
+  readonly latestOf: string | null
 }
 
 export type StoredBackup = JobResult<'getBackup'>
 
 const mark = '?backup='
-const idPattern = /^(latest|[0-9a-f]{8,32})$/
-const wholeId = 32
+const idPattern = /^[0-9a-f]{8,32}$/
 
-/** Without what was not said. @throws INVALID_ARGUMENT for a file that is not an absolute path, or a key without the other */
-export function checkAccess(access: StoreAccess = {}): StoreAccess {
+/** What only an S3 server has, by the words that users type. */
+const s3Words: Readonly<Partial<Record<keyof StoreAccess, string>>> = {
+  endpoint: 'endpoint',
+  region: 'region',
+  accessKeyFile: 'access-key-file',
+  secretKeyFile: 'secret-key-file',
+  pathStyle: 'path-style',
+  storageClass: 'storage-class',
+  encryption: 'encryption',
+  kmsKeyId: 'kms-key-id',
+}
+
+/**
+ * Without what was not said. @param url of the store, normalized
+ * @throws INVALID_ARGUMENT for a file that is not an absolute path, a key without the other, and what that kind of store does not have
+ */
+export function checkAccess(url: string, access: StoreAccess = {}): StoreAccess {
   const said = Object.fromEntries(Object.entries(access).filter(([, value]) => value !== undefined)) as StoreAccess
-  for (const file of filesOf(said)) {
-    if (!isAbsolute(file)) throw new AppError('INVALID_ARGUMENT', `'${file}' is not an absolute path; begin it with /`)
+  for (const file of filesOf(said)) checkFile(file)
+  const foreign = Object.keys(said).flatMap((key) => s3Words[key as keyof StoreAccess] ?? [])
+  if (!url.startsWith('s3:') && foreign.length > 0) {
+    const words = foreign.map((word) => `--${word}`).join(', ')
+    throw new AppError('INVALID_ARGUMENT', `${url} is a directory, for which ${words} mean nothing; leave them out`)
   }
   if ((said.accessKeyFile === undefined) !== (said.secretKeyFile === undefined)) {
     throw new AppError('INVALID_ARGUMENT', 'an access key file and a secret key file belong together; give both')
   }
   return said
+}
+
+/** @returns the file @throws INVALID_ARGUMENT */
+export function checkFile(file: string): string {
+  if (isAbsolute(file)) return file
+  throw new AppError('INVALID_ARGUMENT', `'${file}' is not an absolute path; begin it with /`)
 }
 
 /** The files that hold its secrets. */
@@ -54,56 +80,74 @@ export function filesOf({ accessKeyFile, secretKeyFile, passphraseFile }: StoreA
 }
 
 /** What the engine needs to open it. */
-export function placeOf({ url, access }: Pick<FoundRepository, 'url' | 'access'>): Place {
+export function placeOf({ url, access, repositoryId }: Omit<FoundRepository, 'name'>): Place {
   const { encryption, ...rest } = access
-  return { url, ...rest, sse: encryption }
+  return { url, repositoryId, ...rest, sse: encryption }
+}
+
+/** @throws NOT_FOUND, with the nearest name */
+export function requireTarget({ catalog }: Core, name: string): Target {
+  const target = catalog.target(name)
+  if (target) return target
+  const names = catalog.targets().map((known) => known.name)
+  const remedy = names.length > 0 ? suggestion(name, names) : '; there are none yet: holdfast target add'
+  throw new AppError('NOT_FOUND', `there is no target ${name}${remedy}`)
+}
+
+/** The one form of a URL. @throws INVALID_ARGUMENT, for a path and for a backup with what may be meant */
+export function parseRepositoryUrl(text: string): string {
+  if (isAbsolute(text)) {
+    throw new AppError('INVALID_ARGUMENT', `'${text}' is not a URL; did you mean file://${text}?`)
+  }
+  const cut = text.includes('://') ? text.lastIndexOf(mark) : -1
+  if (cut > 0) throw namesBackup(text, text.slice(0, cut))
+  return normalizeStoreUrl(text)
+}
+
+function namesBackup(text: string, at: string): AppError {
+  return new AppError('INVALID_ARGUMENT', `'${text}' names a backup, and a repository is wanted here: ${at}`)
 }
 
 /** @throws INVALID_ARGUMENT, NOT_FOUND for a target */
 export function findRepository(core: Core, { at, access }: RepositoryRef): FoundRepository {
-  const given = checkAccess(access)
-  const isGiven = Object.keys(given).length > 0
-  if (!at.includes('://')) {
-    const target = core.catalog.target(at)
-    if (!target) throw new AppError('NOT_FOUND', `there is no target ${at}; see: holdfast target ls`)
+  const isGiven = Object.values(access ?? {}).some((value) => value !== undefined)
+  if (!at.includes('://') && !isAbsolute(at)) {
+    const slash = at.indexOf('/')
+    if (slash > 0) throw namesBackup(at, at.slice(0, slash))
+    const target = requireTarget(core, at)
     if (!isGiven) return target
     throw new AppError('INVALID_ARGUMENT', `target ${at} has its own settings; leave the options for its store out`)
   }
-  const url = normalizeStoreUrl(at)
+  const url = parseRepositoryUrl(at)
+  const given = checkAccess(url, access)
   const target = core.catalog.targets().find((known) => known.url === url)
   return isGiven || !target ? { name: url, url, access: given } : target
 }
 
 /** @throws INVALID_ARGUMENT, NOT_FOUND for a target */
 export function parseBackup(core: Core, { backup, access }: BackupRef): WantedBackup {
-  const [at, id] = splitBackup(backup)
-  return { repository: findRepository(core, { at, access }), id }
+  const [at, name] = splitBackup(backup)
+  return { ...parseChoice(backup, name), repository: findRepository(core, { at, access }) }
 }
 
-function splitBackup(text: string): [string, string] {
-  const isUrl = text.includes('://')
-  const cut = isUrl ? text.lastIndexOf(mark) : text.indexOf('/')
-  const id = text.slice(cut + (isUrl ? mark.length : 1)).toLowerCase()
-  if (cut > 0 && idPattern.test(id)) return [text.slice(0, cut), id]
+function splitBackup(text: string): [at: string, name: string] {
+  if (isAbsolute(text)) parseRepositoryUrl(text)
+  const [separator, cut] = text.includes('://') ? [mark, text.lastIndexOf(mark)] : ['/', text.indexOf('/')]
+  if (cut > 0) return [text.slice(0, cut), text.slice(cut + separator.length)]
+  const fact = text === '' ? 'nothing was given where' : `'${text}' names a repository, and`
+  const remedy = `add ${separator}VOLUME@latest or ${separator}ID; see: holdfast backup ls`
+  throw new AppError('INVALID_ARGUMENT', `${fact} a backup is wanted; ${remedy}`)
+}
+
+function parseChoice(text: string, name: string): Pick<WantedBackup, 'id' | 'latestOf'> {
+  const id = name.toLowerCase()
+  if (id === 'latest') return { id: null, latestOf: null }
+  if (idPattern.test(id)) return { id, latestOf: null }
+  if (id.endsWith('@latest')) return { id: null, latestOf: parseVolumeName(name.slice(0, name.lastIndexOf('@'))) }
   throw new AppError(
     'INVALID_ARGUMENT',
-    `'${text}' is not a backup; name it as TARGET/ID or URL${mark}ID, with at least 8 digits of the id or 'latest'`,
+    `'${text}' is not a backup: behind the repository stands VOLUME@latest, or an id or its first 8 digits or more`,
   )
-}
-
-/** Finds the backup in its repository. @throws NOT_FOUND, INVALID_ARGUMENT for digits of several */
-export async function findBackup(core: Core, wanted: WantedBackup, signal?: AbortSignal): Promise<StoredBackup> {
-  const { repository, id, latestOf } = wanted
-  const { name } = repository
-  if (id.length === wholeId) return core.engine.run(placeOf(repository), 'getBackup', { id }, { signal })
-  const isLatest = id === 'latest'
-  const filter = isLatest && latestOf !== undefined ? { volume: latestOf } : {}
-  const backups = await core.engine.run(placeOf(repository), 'listBackups', filter, { signal })
-  const [found, other] = isLatest ? backups.slice(-1) : backups.filter((backup) => backup.id.startsWith(id))
-  if (other) throw new AppError('INVALID_ARGUMENT', `several backups in ${name} begin with ${id}; give more digits`)
-  if (found) return found
-  const what = isLatest ? `backup${latestOf === undefined ? '' : ` of volume ${latestOf}`}` : `backup ${id}`
-  throw new AppError('NOT_FOUND', `there is no ${what} in ${name}; see: holdfast backup ls ${name}`)
 }
 
 export function backupUrl(url: string, id: string): string {

@@ -7,31 +7,32 @@
 import { randomUUID } from 'node:crypto'
 import { amendOperation, dropSnapshot, insertSnapshot, putVolume } from '../catalog/changes.ts'
 import type { CloneCapability, Driver, DriverContext, ReplaceCapability, SnapshotCapability } from '../driver.ts'
-import { AppError, toAppError } from '../errors.ts'
+import { AppError, isAppError, toAppError } from '../errors.ts'
 import { mountKey, volumeKey } from '../locks.ts'
-import type { Json, Operation, Snapshot, StoreAccess, Volume, VolumeSpec } from '../model.ts'
+import type { Json, Operation, Snapshot, Volume, VolumeSpec } from '../model.ts'
 import { syncFileSystem } from '../system/files.ts'
 import { parseVolumeName } from '../units.ts'
-import type { CallOptions, RestoreRequest, VolumeView } from './contract.ts'
+import { findBackup } from './backup-choice.ts'
+import { limitOf } from './backup-limit.ts'
+import type { CallOptions, NewVolume, RestoredView, RestoreRequest } from './contract.ts'
 import { type Core, hiddenTarget, now, requireVolume, volumeTarget } from './core.ts'
+import { draftVolume, planCreate } from './create-plan.ts'
+import { requireHooksAllowed } from './hooks.ts'
 import { timedName } from './names.ts'
 import { leftOpen, type Outcome } from './operations.ts'
-import { backupUrl, type FoundRepository, findBackup, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
+import { backupUrl, backupView, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
 import { putInPlace, stagingIn } from './restore-path.ts'
+import { checkPath, type Found, requireNothingAsked, requireOwn, type Source, sourceOf } from './restore-source.ts'
 import type { RepositoryTurns } from './turns.ts'
 import { requireUnused } from './use.ts'
 import { volumeView } from './views.ts'
 
-/** What is restored, as the journal keeps it. */
-type Source = {
-  readonly url: string
-  readonly access: StoreAccess
-  readonly backup: string
-  /** '' for all. */
-  readonly path: string
+type NewPlan = {
+  readonly source: Source
+  readonly volume: Volume
+  /** Whether its limit is the one that the backup was under, and nobody has asked for it. */
+  readonly isLimitCopied?: boolean
 }
-
-type NewPlan = { readonly source: Source; readonly volume: Volume }
 
 type InPlacePlan = {
   readonly source: Source
@@ -61,31 +62,49 @@ export class Restores {
     this.#turns = turns
   }
 
-  async restore(request: RestoreRequest, call: CallOptions = {}): Promise<VolumeView> {
-    const name = parseVolumeName(request.to)
-    const wanted = parseBackup(this.#core, request.from)
-    const path = checkPath(request.path ?? '')
-    if (request.inPlace) return this.#inPlace(name, wanted, path, call)
-    const driver = request.driver ?? this.#core.config.defaultDriver
-    this.#core.drivers.required(driver)
+  async restore({ from, to, path, inPlace, ...asked }: RestoreRequest, call: CallOptions = {}): Promise<RestoredView> {
+    const name = parseVolumeName(to)
+    const wanted = parseBackup(this.#core, from)
+    const within = checkPath(path ?? '')
+    if (!inPlace) return this.#toNew(name, wanted, within, asked, call)
+    requireNothingAsked(name, asked)
+    return this.#inPlace(name, wanted, within, call)
+  }
+
+  async #toNew(name: string, wanted: WantedBackup, path: string, asked: NewVolume, call: CallOptions) {
+    const { config, drivers } = this.#core
+    const driverOf = (volume: string): string => requireVolume(this.#core, volume).driver
+    const plan = planCreate({ ...asked, name }, config.defaultDriver, (driver) => drivers.required(driver), driverOf)
+    requireHooksAllowed(config.hostHooks, plan.hooks)
     return this.#core.locks.with([volumeKey(name)], `volume ${name} is being restored`, async () => {
       if (this.#core.catalog.volume(name)) {
         const remedy = 'restore to another name, or replace its content: --in-place'
         throw new AppError('ALREADY_EXISTS', `volume ${name} exists; ${remedy}`)
       }
-      const draft = { ...emptyVolume(name, driver), createdAt: now() }
-      return volumeView(this.#core, await this.fill(draft, wanted, path, call))
+      const found = await this.#find(wanted, name)
+      return this.#restored(await this.fill(draftVolume(plan), found, path, call), found)
     })
+  }
+
+  async #find(wanted: WantedBackup, meant: string): Promise<Found> {
+    return { repository: wanted.repository, backup: await findBackup(this.#core, wanted, { meant }) }
+  }
+
+  #restored(volume: Volume, { repository, backup }: Found): RestoredView {
+    return { ...volumeView(this.#core, volume), restoredFrom: backupView(repository.url, backup) }
   }
 
   /**
    * Makes `draft` a volume with the content of a backup. The caller holds its lock and knows that its name is free.
-   * @throws NOT_FOUND, NOT_SUPPORTED for a backup that the driver cannot take, and what the driver and the engine throw
+   * Without a size it gets the limit that the backed up volume had, where its driver can keep that.
+   * @throws NOT_SUPPORTED for a backup that the driver cannot take, and what the driver and the engine throw
    */
-  async fill(draft: Volume, wanted: WantedBackup, path: string, call: CallOptions): Promise<Volume> {
+  async fill(draft: Volume, found: Found, path: string, call: CallOptions): Promise<Volume> {
     const driver = await this.#core.drivers.ready(draft.driver)
-    const source = await this.#source(wanted, path, driver)
-    const plan: NewPlan = { source, volume: { ...draft, origin: backupUrl(source.url, source.backup) } }
+    const source = sourceOf(found, path, driver)
+    const size = draft.size ?? limitOf(found.backup)
+    const volume = { ...draft, size, origin: backupUrl(source.url, source.backup) }
+    const plan: NewPlan = { source, volume, isLimitCopied: draft.size === null && size !== null }
     const work = workOf(plan, draft.name, call)
     return this.#core.operations.run(
       work,
@@ -94,11 +113,10 @@ export class Restores {
     )
   }
 
-  /** Goes on with one that an earlier life has begun, whose locks the caller holds; its failure is written down, and no error. */
+  /** Goes on with one that an earlier life has begun, whose locks the caller holds. @throws what it fails with, once that is written down */
   async resume(operation: Operation): Promise<void> {
     const plan = operation.payload as unknown as NewPlan | InPlacePlan
-    const result = 'volume' in plan ? this.#resumeNew(operation, plan) : this.#resumeInPlace(operation, plan)
-    await result.catch(() => undefined)
+    await ('volume' in plan ? this.#resumeNew(operation, plan) : this.#resumeInPlace(operation, plan))
   }
 
   async #resumeNew(operation: Operation, plan: NewPlan): Promise<void> {
@@ -111,19 +129,36 @@ export class Restores {
   }
 
   async #makeNew(ctx: DriverContext, plan: NewPlan, driver: Driver): Promise<Outcome<Volume>> {
-    const volume = { ...plan.volume, state: await driver.createVolume(ctx, plan.volume) }
+    const volume = await this.#createFor(ctx, plan, driver)
     await this.#shown(driver, volume, (root) => this.#restoreInto(ctx, plan.source, root))
     return { result: volume, changes: [putVolume(volume)] }
   }
 
-  #inPlace(name: string, wanted: WantedBackup, path: string, call: CallOptions): Promise<VolumeView> {
+  /** Storage that cannot keep a limit which only the backup knows does without. */
+  async #createFor(ctx: DriverContext, { volume, isLimitCopied }: NewPlan, driver: Driver): Promise<Volume> {
+    try {
+      return { ...volume, state: await driver.createVolume(ctx, volume) }
+    } catch (error) {
+      if (!isLimitCopied || !isAppError(error, 'NOT_SUPPORTED')) throw error
+      await driver.deleteVolume(ctx, volume)
+      const fields = { subject: volume.name, size: volume.size, error: error.message }
+      this.#core.log.warn(fields, 'is restored without the limit that the backed up volume had')
+      const unlimited = { ...volume, size: null }
+      return { ...unlimited, state: await driver.createVolume(ctx, unlimited) }
+    }
+  }
+
+  #inPlace(name: string, wanted: WantedBackup, path: string, call: CallOptions): Promise<RestoredView> {
     const keys = [volumeKey(name), mountKey(name)]
     return this.#core.locks.with(keys, `volume ${name} is being restored in place`, async () => {
       const volume = requireVolume(this.#core, name)
       const driver = await this.#core.drivers.ready(volume.driver)
       const tools = toolsOf(driver, volume, path)
       await requireUnused(this.#core, volume)
-      const plan = this.#planInPlace(volume, await this.#source(wanted, path, driver))
+      this.#requireNoneOpen(volume)
+      const found = await this.#find(wanted, name)
+      if (wanted.id === null) requireOwn(volume, found)
+      const plan = this.#planInPlace(volume, sourceOf(found, path, driver))
       await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
       const id = call.operationId ?? randomUUID()
       const replaced = await this.#core.operations.run(
@@ -135,8 +170,20 @@ export class Restores {
         { subject: name, snapshot: plan.safety.name },
         'restored in place; what was before is in the snapshot',
       )
-      return volumeView(this.#core, replaced)
+      return this.#restored(replaced, found)
     })
+  }
+
+  /** One that could neither be ended nor undone: only the next start of the daemon knows how far it came. */
+  #requireNoneOpen(volume: Volume): void {
+    const isOfVolume = ({ kind, payload }: Operation): boolean =>
+      kind === 'backup.restore' && (payload as Partial<InPlacePlan> | null)?.volumeId === volume.id
+    const open = this.#core.catalog.runningOperations().find(isOfVolume)
+    if (!open) return
+    throw new AppError(
+      'FAILED_PRECONDITION',
+      `volume ${volume.name} has a restore in place that could not be ended (${open.id}); see the log, make room, and restart the daemon, which ends it`,
+    )
   }
 
   async #resumeInPlace(operation: Operation, plan: InPlacePlan): Promise<void> {
@@ -259,18 +306,6 @@ export class Restores {
     await this.#core.catalog.write(...dropSnapshot(safety.id))
   }
 
-  /** @throws NOT_FOUND, NOT_SUPPORTED */
-  async #source(wanted: WantedBackup, path: string, driver: Driver): Promise<Source> {
-    const backup = await findBackup(this.#core, wanted)
-    // A driver that offers a device to restore onto would be asked here.
-    if (backup.kind === 'block') {
-      const fact = `is of a block device, and driver ${driver.name} keeps directories`
-      throw new AppError('NOT_SUPPORTED', `backup ${backup.id} ${fact}; restore it with a driver of block devices`)
-    }
-    const { url, access } = wanted.repository as FoundRepository
-    return { url, access, backup: backup.id, path }
-  }
-
   async #restoreInto(ctx: DriverContext, source: Source, target: string): Promise<void> {
     const args = { backup: source.backup, target, path: source.path }
     const watch = { signal: ctx.signal, progress: ctx.progress }
@@ -322,13 +357,6 @@ export function volumesBeingFilled({ catalog }: Core): Volume[] {
   })
 }
 
-/** @returns the path without slashes that mean nothing @throws INVALID_ARGUMENT */
-function checkPath(path: string): string {
-  const parts = path.split('/').filter((part) => part !== '')
-  if (!parts.some((part) => part === '.' || part === '..')) return parts.join('/')
-  throw new AppError('INVALID_ARGUMENT', `'${path}' is not a path within a backup; leave out '.' and '..'`)
-}
-
 /** @throws NOT_SUPPORTED, with what is missing */
 function toolsOf(driver: Driver, volume: Volume, path: string): Tools {
   const lacks = (what: string): AppError =>
@@ -346,20 +374,8 @@ function workOf(plan: NewPlan | InPlacePlan, subject: string, { operationId, onS
   return { kind: 'backup.restore', subject, payload, id: operationId, onStarted, resumable: true }
 }
 
-function emptyVolume(name: string, driver: string): Omit<Volume, 'createdAt'> {
-  const plain = {
-    size: null,
-    options: {},
-    labels: {},
-    hooks: {},
-    onRemove: 'trash',
-    origin: null,
-    state: null,
-  } as const
-  return { id: randomUUID(), name, driver, ...plain }
-}
-
 /** The hidden volume, before it is made. */
-function asVolume(volume: Volume, hidden: VolumeSpec): Volume {
-  return { ...emptyVolume(hidden.name, volume.driver), ...hidden, createdAt: volume.createdAt }
+function asVolume({ driver, createdAt }: Volume, hidden: VolumeSpec): Volume {
+  const plain = { labels: {}, hooks: {}, onRemove: 'trash', origin: null, state: null } as const
+  return { ...hidden, driver, createdAt, ...plain }
 }

@@ -4,11 +4,11 @@ import { isDeepStrictEqual } from 'node:util'
 import { dropTarget, insertTarget } from '../catalog/changes.ts'
 import { AppError } from '../errors.ts'
 import type { StoreAccess, Target } from '../model.ts'
-import { normalizeStoreUrl } from '../objectstore/store-url.ts'
 import { parseTargetName } from '../units.ts'
 import type { PassphraseView, TargetCheck, TargetService, TargetView } from './contract.ts'
 import { type Core, now } from './core.ts'
-import { checkAccess, placeOf } from './repositories.ts'
+import { checkAccess, checkFile, parseRepositoryUrl, placeOf, requireTarget } from './repositories.ts'
+import { requireApart } from './target-place.ts'
 
 export class Targets implements TargetService {
   readonly #core: Core
@@ -18,10 +18,12 @@ export class Targets implements TargetService {
   }
 
   add(name: string, given: string, access?: StoreAccess): Promise<TargetView> {
-    const wanted = { name: parseTargetName(name), url: normalizeStoreUrl(given), access: checkAccess(access) }
+    const url = parseRepositoryUrl(given)
+    const wanted = { name: parseTargetName(name), url, access: checkAccess(url, access) }
     return this.#core.locks.with([`target:${name}`], `target ${name} is being added`, async () => {
       const existing = this.#core.catalog.target(name)
-      if (existing) return satisfied(existing, wanted)
+      if (existing) return this.#stillThere(satisfied(existing, wanted))
+      await requireApart(this.#core, url)
       const place = { ...placeOf(wanted), create: true }
       const { repositoryId, encryption } = await this.#core.engine.run(place, 'init', { label: 'target add' })
       const target = { ...wanted, repositoryId, encrypted: encryption !== 'none', createdAt: now() }
@@ -34,10 +36,14 @@ export class Targets implements TargetService {
     return this.#core.catalog.targets()
   }
 
+  /** @throws FAILED_PRECONDITION when its repository is gone, or another one is in its place */
+  async #stillThere(target: Target): Promise<Target> {
+    await this.#core.engine.run(placeOf(target), 'open', {})
+    return target
+  }
+
   inspect(name: string): TargetView {
-    const target = this.#core.catalog.target(name)
-    if (target) return target
-    throw new AppError('NOT_FOUND', `there is no target ${name}; see: holdfast target ls`)
+    return requireTarget(this.#core, name)
   }
 
   async remove(name: string): Promise<void> {
@@ -64,9 +70,8 @@ export class Targets implements TargetService {
     return this.#core.engine.run(placeOf(this.inspect(name)), 'listPassphrases', {})
   }
 
-  addPassphrase(name: string, file: string): Promise<PassphraseView> {
-    const { passphraseFile } = checkAccess({ passphraseFile: file })
-    const args = { file: passphraseFile ?? file, label: 'target passphrase add' }
+  addPassphrase(name: string, file: string, label = 'target passphrase add'): Promise<PassphraseView> {
+    const args = { file: checkFile(file), label }
     return this.#core.engine.run(placeOf(this.inspect(name)), 'addPassphrase', args)
   }
 

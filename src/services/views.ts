@@ -72,6 +72,12 @@ export function volumeMountpoint(core: Core, volume: Volume): string | null {
   return answerOf(() => driver?.mountpoint(volume, volumeTarget(core, volume.name)))
 }
 
+/** Where its data is by itself, whether it is mounted or not: of a driver that keeps directories. Null for all others. */
+export function volumeDirectory(core: Core, volume: Volume): string | null {
+  const place = volumeMountpoint(core, volume)
+  return place === null || place === volumeTarget(core, volume.name) ? null : place
+}
+
 /** Why the volume cannot be used, as far as local state tells. */
 export function volumeTrouble(core: Core, volume: Volume): string | undefined {
   if (volume.damage !== undefined) return volume.damage

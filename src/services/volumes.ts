@@ -1,6 +1,5 @@
 /** Volumes: create, list, inspect, remove, resize, trim, usage. Lock, journal, driver, catalog: always in this order. */
 
-import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { putVolume } from '../catalog/changes.ts'
 import type { Driver, DriverContext } from '../driver.ts'
@@ -8,12 +7,13 @@ import { AppError, isAppError, toAppError } from '../errors.ts'
 import { mountKey, volumeKey } from '../locks.ts'
 import type { Bytes, DriverState, Volume, VolumeSpec } from '../model.ts'
 import { parseSize } from '../units.ts'
+import { findBackup } from './backup-choice.ts'
 import type { CallOptions, CreateVolumeRequest, VolumeFilter, VolumeService, VolumeView } from './contract.ts'
-import { type Core, findVolume, now, requireSnapshot, requireVolume, volumeTarget } from './core.ts'
-import { type CreatePlan, differences, originOf, planCreate } from './create-plan.ts'
+import { type Core, findVolume, requireSnapshot, requireVolume, volumeTarget } from './core.ts'
+import { type CreatePlan, differences, draftVolume, planCreate } from './create-plan.ts'
 import { matches } from './filter.ts'
 import { requireHooksAllowed } from './hooks.ts'
-import { backupUrl, parseBackup, type WantedBackup } from './repositories.ts'
+import { backupUrl, parseBackup, requireTarget, type WantedBackup } from './repositories.ts'
 import type { Restores } from './restores.ts'
 import { isDue, type Trash } from './trash.ts'
 import { requireUnused } from './use.ts'
@@ -174,18 +174,18 @@ export class Volumes implements VolumeService {
   }
 
   /** The backup to begin as. @throws INVALID_ARGUMENT, NOT_FOUND for a target */
-  #backupOf({ name, backup }: CreatePlan): WantedBackup | undefined {
+  #backupOf({ backup }: CreatePlan): WantedBackup | undefined {
     if (!backup) return undefined
-    const wanted = { ...parseBackup(this.#core, { backup: backup.ref }), latestOf: name }
+    const wanted = parseBackup(this.#core, { backup: backup.ref })
     if (backup.target === undefined) return wanted
-    const target = this.#core.catalog.target(backup.target)
-    if (!target) throw new AppError('NOT_FOUND', `there is no target ${backup.target}; see: holdfast target ls`)
-    return { ...wanted, repository: { ...wanted.repository, access: target.access } }
+    const { access } = requireTarget(this.#core, backup.target)
+    return { ...wanted, repository: { ...wanted.repository, access } }
   }
 
-  #restore(plan: CreatePlan, backup: WantedBackup, call: CallOptions): Promise<Volume> {
+  async #restore(plan: CreatePlan, wanted: WantedBackup, call: CallOptions): Promise<Volume> {
     requireHooksAllowed(this.#core.config.hostHooks, plan.hooks)
-    return this.#restores.fill(draftVolume(plan), backup, '', call)
+    const backup = await findBackup(this.#core, wanted, { meant: plan.name })
+    return this.#restores.fill(draftVolume(plan), { repository: wanted.repository, backup }, '', call)
   }
 
   /** The driver's call that makes the volume: empty, or from a snapshot. */
@@ -229,25 +229,9 @@ function satisfied(plan: CreatePlan, backup: WantedBackup | undefined, volume: V
 
 /** The latest backup of today may not be the latest of the day when it was restored. */
 function isFrom({ repository, id }: WantedBackup, { origin }: Volume): boolean {
-  return origin?.startsWith(backupUrl(repository.url, id === 'latest' ? '' : id)) === true
+  return origin?.startsWith(backupUrl(repository.url, id ?? '')) === true
 }
 
 function backupDifference({ backup }: CreatePlan, { origin }: Volume): string {
   return `from-backup is ${origin ?? 'not set'}, asked for ${backup?.ref}`
-}
-
-function draftVolume(plan: CreatePlan): Volume {
-  return {
-    id: randomUUID(),
-    name: plan.name,
-    driver: plan.driver,
-    size: plan.size ?? null,
-    options: plan.options,
-    labels: plan.labels,
-    onRemove: plan.onRemove ?? ('adopt' in plan.options ? 'retain' : 'trash'),
-    origin: originOf(plan),
-    hooks: plan.hooks,
-    state: null,
-    createdAt: now(),
-  }
 }

@@ -1,13 +1,12 @@
 /** Backups for tests of the services: a target in the core's own directory, and volumes of the fake driver with a text in them. */
 
-import { join } from 'node:path'
 import type { Operation } from '../../src/model.ts'
 import { type CoreOptions, openCore, type TestCore } from './core.ts'
 
 /** A core with the volume `db`, which holds `first`, and the target `t`. */
 export async function coreWithTarget(options: CoreOptions = {}): Promise<TestCore> {
   const t = await openCore(options)
-  await t.targets.add('t', `file://${join(t.core.config.root, 'repository')}`)
+  await t.targets.add('t', `file://${t.beside('repository')}`)
   await t.volumes.create({ name: 'db' })
   setContent(t, 'db', 'first')
   return t

@@ -1,8 +1,8 @@
 /** Everything behind the doors, on a real catalog in a directory of its own and a driver in memory. */
 
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Catalog } from '../../src/catalog/catalog.ts'
 import type { Config } from '../../src/config.ts'
 import type { Log } from '../../src/driver.ts'
@@ -36,6 +36,8 @@ export interface TestCore extends AsyncDisposable {
   readonly backups: Backups
   readonly phases: readonly string[]
   readonly logged: readonly string[]
+  /** A path outside of the root, which goes with it. */
+  beside(name: string): string
   /** Ends this life, and begins another on the same root and the same storage. The directory goes with the last one. */
   restart(changes?: CoreOptions): Promise<TestCore>
   /** Recovers what an earlier life has left. */
@@ -52,7 +54,9 @@ export interface CoreOptions extends FakeDriverOptions {
 
 /** A core with one driver, `fake`. */
 export async function openCore(options: CoreOptions = {}): Promise<TestCore> {
-  return await begin(mkdtempSync(join(tmpdir(), 'holdfast-core-')), options)
+  const root = join(mkdtempSync(join(tmpdir(), 'holdfast-core-')), 'root')
+  mkdirSync(root)
+  return await begin(root, options)
 }
 
 /** A log that keeps the messages of warnings and errors. */
@@ -120,6 +124,7 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     backups,
     phases,
     logged,
+    beside: (name) => join(dirname(root), name),
     recover: (retryMs) => recover(core, docker, resumersOf(backups, restores), retryMs),
     async restart(changes = {}) {
       await end()
@@ -128,7 +133,7 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     },
     async [Symbol.asyncDispose]() {
       await end()
-      rmSync(root, { recursive: true, force: true })
+      rmSync(dirname(root), { recursive: true, force: true })
     },
   }
 }
