@@ -1,7 +1,8 @@
 /** What `holdfast volume create` asks for: its flags and `-o` say the same things, together what Docker's `-o` alone says. */
 
+import { AppError } from '../errors.ts'
 import { addCreateOption, parseCreateOptions } from '../server/create-options.ts'
-import type { CreateVolumeRequest } from '../server/schemas.ts'
+import type { CreateVolumeRequest, NewVolume } from '../server/schemas.ts'
 import { parseLabels, parsePair } from './pairs.ts'
 
 interface CreateOptions {
@@ -12,6 +13,20 @@ interface CreateOptions {
   readonly label?: readonly string[]
   readonly 'from-snapshot'?: string
   readonly 'from-backup'?: string
+}
+
+/** Of a volume that begins as a backup. @throws INVALID_ARGUMENT for an option given twice, and for what says how else it begins */
+export function restoredRequest(options: CreateOptions): NewVolume {
+  const { name, fromSnapshot, fromBackup, target, labels, options: own, ...request } = createRequest('', options)
+  if (fromSnapshot !== undefined || fromBackup !== undefined || target !== undefined) {
+    throw new AppError('INVALID_ARGUMENT', 'a restore begins as the backup that is named; leave from-… and target out')
+  }
+  return { ...request, ...pairs('labels', labels), ...pairs('options', own) }
+}
+
+/** Nothing where there is none. */
+function pairs(key: 'labels' | 'options', map: Readonly<Record<string, string>> = {}): NewVolume {
+  return Object.keys(map).length > 0 ? { [key]: map } : {}
 }
 
 /** @throws INVALID_ARGUMENT for an option given twice with other values */

@@ -46,6 +46,8 @@ export class ProgressLine {
   readonly #terminal: boolean
   #lastMs = Date.now()
   #shown = false
+  /** Where lines stay. */
+  #lastLine = ''
 
   constructor(output: Output) {
     this.#output = output
@@ -58,8 +60,11 @@ export class ProgressLine {
       this.#shown = true
       this.#output.note(eraseLine + formatProgress(operation))
     } else if (Date.now() - this.#lastMs >= lineEveryMs) {
+      const line = `${formatProgress(operation)}\n`
+      if (line === this.#lastLine) return
       this.#lastMs = Date.now()
-      this.#output.note(`${formatProgress(operation)}\n`)
+      this.#lastLine = line
+      this.#output.note(line)
     }
   }
 

@@ -3,6 +3,7 @@
  * their paths are made absolute here, where the user's working directory is known.
  */
 
+import { AppError } from '../errors.ts'
 import type { StoreAccess } from '../server/schemas/target.ts'
 import { parseSize } from '../units.ts'
 import type { OptionSpecs } from './command.ts'
@@ -37,7 +38,19 @@ function bytes(size: string | undefined): number | undefined {
   return size === undefined ? undefined : parseSize(size)
 }
 
-/** @returns undefined when none is given @throws INVALID_ARGUMENT for a limit that is no size */
+const encryptions = ['sse-s3', 'kms'] as const
+
+/** @throws INVALID_ARGUMENT */
+function encryptionOf(text: string | undefined): StoreAccess['encryption'] {
+  const known = encryptions.find((one) => one === text)
+  if (text === undefined || known) return known
+  throw new AppError(
+    'INVALID_ARGUMENT',
+    `--encryption '${text}' is not one of ${encryptions.join(', ')}; it is the S3 server's, and --passphrase-file that of backups`,
+  )
+}
+
+/** @returns undefined when none is given @throws INVALID_ARGUMENT for a limit that is no size, an encryption that is none */
 export function accessOf(options: Given<typeof targetOptions>): StoreAccess | undefined {
   const access = {
     endpoint: options.endpoint,
@@ -47,8 +60,7 @@ export function accessOf(options: Given<typeof targetOptions>): StoreAccess | un
     passphraseFile: absolute(options['passphrase-file']),
     pathStyle: options['path-style'],
     storageClass: options['storage-class'],
-    // The daemon says what it knows, when it is neither.
-    encryption: options.encryption as StoreAccess['encryption'],
+    encryption: encryptionOf(options.encryption),
     kmsKeyId: options['kms-key-id'],
     uploadLimit: bytes(options['upload-limit']),
     downloadLimit: bytes(options['download-limit']),

@@ -7,17 +7,19 @@ import type { Finding } from '../model.ts'
 import type {
   CreateVolumeRequest,
   InfoView,
+  NewVolume,
   OperationView,
   SnapshotView,
   TrashView,
   VolumeView,
 } from '../services/contract.ts'
 import { array, nullable, object, viewOf } from './json-schema.ts'
+import { newVolume, newVolumeKeys } from './schemas/new-volume.ts'
 import { targetView } from './schemas/target.ts'
 import { bytes, bytesOrNull, count, flag, text, textMap, time, timeOrNull } from './schemas/words.ts'
 
 /** The types of the views, for those who may not know the services. */
-export type { CreateVolumeRequest, Finding, InfoView, OperationView, SnapshotView, TrashView, VolumeView }
+export type { CreateVolumeRequest, Finding, InfoView, NewVolume, OperationView, SnapshotView, TrashView, VolumeView }
 
 const scope = { enum: ['local', 'global'] } as const
 
@@ -159,33 +161,15 @@ export const changeView = object({ path: text, change: { enum: ['added', 'remove
 export const createVolumeBody = object(
   {
     name: text,
-    driver: text,
-    size: { type: 'string', description: 'such as 10G' },
-    onRemove: { type: 'string', description: 'trash, delete or retain' },
     fromSnapshot: { type: 'string', description: 'VOLUME@SNAPSHOT' },
-    fromBackup: { type: 'string', description: 'TARGET/ID or URL?backup=ID; with target an id, or latest' },
+    fromBackup: {
+      type: 'string',
+      description: 'TARGET/VOLUME@latest, TARGET/ID or URL?backup=ID; with target only what is behind the slash',
+    },
     target: { type: 'string', description: 'whose credentials open fromBackup' },
-    preSnapshot: { type: 'string', description: 'run before a snapshot' },
-    postSnapshot: { type: 'string', description: 'run after a snapshot' },
-    hookContainer: { type: 'string', description: 'where they run' },
-    hookTimeout: { type: 'string', description: 'a duration, such as 30s' },
-    labels: textMap,
-    options: { ...textMap, description: "the driver's own options" },
+    ...newVolume,
   },
-  [
-    'driver',
-    'size',
-    'onRemove',
-    'fromSnapshot',
-    'fromBackup',
-    'target',
-    'preSnapshot',
-    'postSnapshot',
-    'hookContainer',
-    'hookTimeout',
-    'labels',
-    'options',
-  ],
+  ['fromSnapshot', 'fromBackup', 'target', ...newVolumeKeys],
 )
 export const createSnapshotBody = object(
   {

@@ -37,7 +37,7 @@ export function fakeTargets({ log }: FakeGround): TargetService {
   const targets = new Map([
     ['nas', aTarget('nas', 'file:///srv/nas', { passphraseFile: '/etc/pass', uploadLimit: 1024 })],
   ])
-  const passphrases = [{ id: 'p1', label: 'first', createdAt: time }]
+  const passphrases = [{ id: 'p1', label: 'first', createdAt: time, inUse: true }]
   const find = (name: string): TargetView => {
     const found = targets.get(name)
     if (!found) throw new AppError('NOT_FOUND', `target ${name} does not exist; see: holdfast target ls`)
@@ -61,9 +61,9 @@ export function fakeTargets({ log }: FakeGround): TargetService {
       return { name, url, store, backups: 2 }
     },
     passphrases: async () => passphrases,
-    async addPassphrase(name, file) {
-      log('targets.addPassphrase', name, file)
-      return { id: 'p2', label: 'second', createdAt: time }
+    async addPassphrase(name, file, label) {
+      log('targets.addPassphrase', name, file, label)
+      return { id: 'p2', label: 'second', createdAt: time, inUse: false }
     },
     async removePassphrase(name, id) {
       log('targets.removePassphrase', name, id)
@@ -131,11 +131,13 @@ export function fakeBackups({ log, run, newVolume }: FakeGround): BackupService 
     async restore(request, call) {
       log('backups.restore', request, call)
       await run('backup.restore', request.to, call)
-      return { ...newVolume(request.to), snapshots: [{ name: 'before-restore-1', createdAt: time }] }
+      const restoredFrom = request.from.backup.endsWith('evil') ? evil : db
+      return { ...newVolume(request.to), snapshots: [{ name: 'before-restore-1', createdAt: time }], restoredFrom }
     },
     async remove(refs) {
       log('backups.remove', refs)
       if (refs.some(({ backup }) => backup.endsWith('gone'))) throw new AppError('NOT_FOUND', 'no such backup')
+      return refs.map(() => db.url)
     },
     async verify(where, options, call) {
       log('backups.verify', where, options, call)

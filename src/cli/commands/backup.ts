@@ -1,16 +1,17 @@
 /**
- * `holdfast backup`: backups one by one. A REPOSITORY is a target's name or a URL; a BACKUP is TARGET/ID or URL?backup=ID. What a
+ * `holdfast backup`: backups one by one. A REPOSITORY is a target's name or a URL; a BACKUP is TARGET/ID or URL?backup=ID, with
+ * VOLUME@latest for an id if need be. What a
  * repository says of itself may have been written by anybody who can write there, and is shown with care.
  */
 
-import type { BackupFileView, BackupView } from '../../server/schemas/backup.ts'
-import type { VolumeView } from '../../server/schemas.ts'
+import type { BackupFileView, BackupView, RestoredView } from '../../server/schemas/backup.ts'
 import { parseSnapshotRef } from '../../units.ts'
 import { command, type Noun } from '../command.ts'
 import { detachOption, workOrDetach } from '../detach.ts'
 import { removeEach, showEach } from '../each.ts'
 import { fileLine } from '../file-line.ts'
 import { arrayItems } from '../json-array.ts'
+import { newVolumeOptions } from '../new-volume.ts'
 import { formatAge, formatFields, formatMap, formatSizeOrNone, formatTable, type Output, printable } from '../output.ts'
 import { parseLabels } from '../pairs.ts'
 import { accessOf, accessOptions } from '../store-access.ts'
@@ -134,42 +135,49 @@ const restore = command({
   summary: 'make a volume from a backup, or replace the content of one',
   description: [
     'A new volume shows under its name when it is complete. With --in-place the volume must not be in use, and a snapshot',
-    'before-restore-TIME of it is taken first and stays.',
+    'before-restore-TIME of it is taken first and stays. BACKUP is TARGET/VOLUME@latest, TARGET/ID or URL?backup=ID; latest alone',
+    'is that of the volume, where there is one. A new volume has the limit that the backed up one had, unless --size says more.',
   ].join('\n'),
   args: [backupArgument],
   options: {
     to: { type: 'string', required: true, placeholder: 'VOLUME', complete: 'volume', help: 'the volume' },
     path: { type: 'string', placeholder: 'SUBPATH', help: 'only this and what is below it' },
     'in-place': { type: 'boolean', help: 'replace the content of the volume, which is there already' },
-    driver: { type: 'string', placeholder: 'DRIVER', complete: 'driver', help: 'of a new volume' },
+    ...newVolumeOptions,
+    size: { ...newVolumeOptions.size, help: 'the most a new volume can hold (default: as the one that was backed up)' },
     ...detachOption,
     ...accessOptions,
   },
   async run({ args: [backup], options, ...door }) {
-    const { to, path, driver, detach, 'in-place': inPlace } = options
-    const body = { from: { backup, access: accessOf(options) }, to, path, inPlace, driver }
-    return await workOrDetach<VolumeView>(door, '/v1/backups/restore', body, detach, (volume) => {
+    const { to, path, detach, 'in-place': inPlace } = options
+    const { restoredRequest } = await import('../create-request.ts')
+    const body = { from: { backup, access: accessOf(options) }, to, path, inPlace, ...restoredRequest(options) }
+    return await workOrDetach<RestoredView>(door, '/v1/backups/restore', body, detach, (volume) => {
       door.output.result(volume, () => volume.name)
-      if (inPlace && !door.output.json) noteSafety(door.output, volume)
+      if (!door.output.json && !door.output.quiet) noteRestored(door.output, volume, inPlace)
       return 0
     })
   },
 })
 
-function noteSafety(output: Output, { name, snapshots }: VolumeView): void {
+function noteRestored(output: Output, { name, snapshots, restoredFrom }: RestoredView, inPlace = false): void {
+  const { volume, host, createdAt } = restoredFrom
+  output.note(`${printable(`holdfast: ${name} is volume ${volume} of host ${host} as of ${createdAt}`)}\n`)
   const kept = snapshots.findLast((snapshot) => snapshot.name.startsWith('before-restore-'))
-  if (kept && !output.quiet) output.note(`holdfast: what was there before is ${name}@${kept.name}\n`)
+  if (kept && inPlace) output.note(`holdfast: what was there before is ${name}@${kept.name}\n`)
 }
 
 const rm = command({
-  summary: 'remove backups; holdfast backup prune gives back the room that only they needed',
+  summary: 'remove backups, named by their ids; holdfast backup prune gives back the room that only they needed',
   args: [{ ...backupArgument, variadic: true }],
   options: accessOptions,
   run: ({ args: [refs], options, output, work }) => {
     const access = accessOf(options)
     return removeEach(refs, output, async (backup) => {
-      await work('POST', '/v1/backups/remove', { backups: [{ backup, access }] })
-      return [backup]
+      const { removed } = await work<{ removed: string[] }>('POST', '/v1/backups/remove', {
+        backups: [{ backup, access }],
+      })
+      return removed.map(printable)
     })
   },
 })

@@ -35,6 +35,11 @@ function row({ id, kind, subject, state, progress, startedAt }: OperationView): 
   ]
 }
 
+function rowWithError(operation: OperationView): string[] {
+  const { error } = operation
+  return [...row(operation), error ? `${error.code}: ${error.message}` : '-']
+}
+
 function show(operation: OperationView): string {
   const { id, kind, subject, state, progress, startedAt, finishedAt, error } = operation
   return formatFields([
@@ -55,7 +60,8 @@ const ls = command({
   options: { all: { type: 'boolean', help: 'also what has ended, as far as it is remembered' } },
   async run({ options: { all }, client, output }) {
     const operations = await client.request<OperationView[]>('GET', `/v1/operations${all ? '?all=true' : ''}`)
-    output.result(operations, () => formatTable(headings, operations.map(row)))
+    const [titles, cells] = all ? [[...headings, 'ERROR'], rowWithError] : [headings, row]
+    output.result(operations, () => formatTable(titles, operations.map(cells)))
     return 0
   },
 })

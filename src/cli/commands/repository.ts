@@ -93,12 +93,11 @@ function showPruned({ deleted, condemned, copied, remaining }: PruneView): strin
   ])
 }
 
-function decisionRow({ backup: { id, host, createdAt }, keep, reasons }: ForgetDecision): string[] {
-  return [id, host, createdAt, keep ? 'keep' : 'remove', reasons.join(', ') || '-']
-}
-
-function showForgotten({ decisions, prune }: ForgetView): string {
-  const table = formatTable(['BACKUP', 'HOST', 'CREATED', 'DECISION', 'REASONS'], decisions.map(decisionRow))
+function showForgotten({ decisions, prune }: ForgetView, fate: string): string {
+  const row = ({ backup: { id, host, createdAt }, keep, reasons }: ForgetDecision): string[] => {
+    return [id, host, createdAt, keep ? 'keep' : fate, reasons.join(', ') || '-']
+  }
+  const table = formatTable(['BACKUP', 'HOST', 'CREATED', 'DECISION', 'REASONS'], decisions.map(row))
   return prune ? `${table}\n\n${showPruned(prune)}` : table
 }
 
@@ -134,7 +133,7 @@ export const forget = command({
     const labels = options.label && parseLabels(options.label)
     const body = { at, access: accessOf(options), volume, keep, labels, timeZone, prune, dryRun: options['dry-run'] }
     return await workOrDetach<ForgetView>(door, '/v1/backups/forget', body, detach, (decided) => {
-      door.output.result(decided, () => showForgotten(decided))
+      door.output.result(decided, () => showForgotten(decided, options['dry-run'] ? 'would remove' : 'removed'))
       return 0
     })
   },

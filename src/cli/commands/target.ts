@@ -125,23 +125,26 @@ const addPassphrase = command({
       placeholder: 'FILE',
       help: 'its first line is the new passphrase',
     },
+    label: { type: 'string', placeholder: 'TEXT', help: 'to tell it from the others' },
   },
-  async run({ args: [name], options, output, work }) {
-    const file = process.getBuiltinModule('node:path').resolve(options['passphrase-file'])
-    const made = await work<PassphraseView>('POST', api`/v1/targets/${name}/passphrases`, { file })
+  async run({ args: [name], options: { 'passphrase-file': file, label }, output, work }) {
+    const body = { file: process.getBuiltinModule('node:path').resolve(file), label }
+    const made = await work<PassphraseView>('POST', api`/v1/targets/${name}/passphrases`, body)
     output.result(made, () => printable(made.id))
     return 0
   },
 })
 
 const listPassphrases = command({
-  summary: 'list what opens the repository; not the passphrases themselves',
+  summary: 'list what opens the repository, and what the target uses; not the passphrases themselves',
   args: [nameArgument],
   options: {},
   async run({ args: [name], client, output }) {
     const found = await client.request<PassphraseView[]>('GET', api`/v1/targets/${name}/passphrases`)
-    const row = ({ id, label, createdAt }: PassphraseView): string[] => [id, label || '-', formatAge(createdAt)]
-    output.result(found, () => formatTable(['ID', 'LABEL', 'CREATED'], found.map(row)))
+    const row = ({ id, label, createdAt, inUse }: PassphraseView): string[] => {
+      return [id, label || '-', inUse ? 'yes' : 'no', formatAge(createdAt)]
+    }
+    output.result(found, () => formatTable(['ID', 'LABEL', 'IN USE', 'CREATED'], found.map(row)))
     return 0
   },
 })
@@ -149,7 +152,7 @@ const listPassphrases = command({
 const removePassphrase = command({
   summary: 'let a passphrase open the repository no more',
   description:
-    'The last one stays. Data that was written is not encrypted anew: who has read the key with it can still read.',
+    'The last one stays, and the one that the target uses. Data that was written is not encrypted anew: who has read the key with it can still read.',
   args: [nameArgument, { name: 'ID' }],
   options: {},
   async run({ args: [name, id], output, work }) {

@@ -4,11 +4,10 @@ import type { VolumeView } from '../../server/schemas.ts'
 import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
+import { newVolumeOptions } from '../new-volume.ts'
 import { formatAge, formatFields, formatMap, formatSizeOrNone, formatSpan, formatTable } from '../output.ts'
 
 const nameArgument = { name: 'NAME', complete: 'volume' } as const
-
-const createOption = { type: 'string', multiple: true, placeholder: 'KEY=VALUE', complete: 'create-option' } as const
 
 const create = command({
   summary: 'make a volume',
@@ -20,15 +19,7 @@ const create = command({
   ].join('\n'),
   args: [{ name: 'NAME' }],
   options: {
-    driver: { type: 'string', placeholder: 'DRIVER', complete: 'driver', help: "the driver (default: the daemon's)" },
-    size: { type: 'string', placeholder: 'SIZE', help: 'the most it can hold, such as 10G (default: no limit)' },
-    option: {
-      ...createOption,
-      short: 'o',
-      help: "as docker volume create -o: an option of every volume, label.K, or one of the driver's own",
-    },
-    opt: { ...createOption, help: 'the same, by the name it has in docker' },
-    label: { type: 'string', multiple: true, placeholder: 'K=V', help: 'a label' },
+    ...newVolumeOptions,
     'from-snapshot': {
       type: 'string',
       placeholder: 'VOLUME@SNAPSHOT',
@@ -39,7 +30,7 @@ const create = command({
       type: 'string',
       placeholder: 'BACKUP',
       complete: 'backup',
-      help: 'begin as it was in a backup: TARGET/ID or URL?backup=ID; with -o target=T also an id, or latest',
+      help: 'begin as it was in a backup: TARGET/VOLUME@latest, TARGET/ID, URL?backup=ID; with -o target=T without TARGET/',
     },
   },
   async run({ args: [name], options, output, work }) {

@@ -4,7 +4,7 @@ import type { Services } from '../../services/contract.ts'
 import { array } from '../json-schema.ts'
 import { jsonArrayStream } from '../json-stream.ts'
 import { userLabels } from '../labels.ts'
-import { type AdminApp, answer, begin, callOptions, errors, nothing } from '../route.ts'
+import { type AdminApp, answer, begin, callOptions, errors } from '../route.ts'
 import {
   backupBody,
   backupFileView,
@@ -14,8 +14,9 @@ import {
   listFilesBody,
   removeBackupsBody,
   restoreBackupBody,
+  restoredView,
 } from '../schemas/backup.ts'
-import { operationHeaders, operationView, volumeView } from '../schemas.ts'
+import { operationHeaders, operationView, removedView } from '../schemas.ts'
 
 const tags = ['backups']
 
@@ -91,7 +92,7 @@ export function backupRoutes(app: AdminApp, { backups, operations }: Pick<Servic
         tags,
         headers: operationHeaders,
         body: restoreBackupBody,
-        response: { 200: answer('the volume', volumeView), 202: answer('it goes on', operationView), ...errors },
+        response: { 200: answer('the volume', restoredView), 202: answer('it goes on', operationView), ...errors },
       },
     },
     async ({ body: { detach, ...request }, headers }, reply) => {
@@ -107,12 +108,9 @@ export function backupRoutes(app: AdminApp, { backups, operations }: Pick<Servic
         summary: 'Remove backups; a prune gives back the room that only they needed',
         tags,
         body: removeBackupsBody,
-        response: { 204: nothing, ...errors },
+        response: { 200: answer('their URLs', removedView), ...errors },
       },
     },
-    async ({ body }, reply) => {
-      await backups.remove(body.backups)
-      return reply.code(204).send(null)
-    },
+    async ({ body }) => ({ removed: await backups.remove(body.backups) }),
   )
 }

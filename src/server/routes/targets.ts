@@ -110,7 +110,8 @@ export function targetRoutes(app: AdminApp, { targets }: Pick<Services, 'targets
         response: { 201: answer('the passphrase', passphraseView), ...errors },
       },
     },
-    async ({ params, body }, reply) => reply.code(201).send(await targets.addPassphrase(params.name, body.file)),
+    async ({ params, body: { file, label } }, reply) =>
+      reply.code(201).send(await targets.addPassphrase(params.name, file, label)),
   )
 
   app.delete(

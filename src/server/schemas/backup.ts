@@ -9,9 +9,12 @@ import type {
   BackupView,
   ForgetDecision,
   PruneView,
+  RestoredView,
   VerifyView,
 } from '../../services/contract.ts'
 import { array, nullable, object, viewOf } from '../json-schema.ts'
+import { volumeView } from '../schemas.ts'
+import { newVolume, newVolumeKeys } from './new-volume.ts'
 import { amount, repositoryFields } from './target.ts'
 import { bytes, count, detach, text, textMap, textOrNull, time, yesOrNo } from './words.ts'
 
@@ -21,7 +24,7 @@ export type ForgetView = Awaited<ReturnType<BackupService['forget']>>
 export type RepairView = Awaited<ReturnType<BackupService['repair']>>
 
 /** The types of the views, for those who may not know the services. */
-export type { BackupFileView, BackupView, ForgetDecision, PruneView, VerifyView }
+export type { BackupFileView, BackupView, ForgetDecision, PruneView, RestoredView, VerifyView }
 
 /** A backup. */
 export const backupView = viewOf<BackupView>()(
@@ -40,6 +43,11 @@ export const backupView = viewOf<BackupView>()(
     files: { ...count, description: 'entries of a tree' },
     changed: { ...count, description: 'files that changed while they were read' },
   }),
+)
+
+/** A volume, and the backup that is in it now. */
+export const restoredView = viewOf<RestoredView>()(
+  object({ ...volumeView.properties, restoredFrom: backupView }, ['statusDetail']),
 )
 
 /** An entry of a tree. */
@@ -91,7 +99,7 @@ export const verifyView = viewOf<VerifyView>()(
 export const repairView = viewOf<RepairView>()(object({ packs: count, leftOut: array(problem), lostChunks: count }))
 
 const backupFields = {
-  backup: { type: 'string', description: 'TARGET/ID or URL?backup=ID' },
+  backup: { type: 'string', description: 'TARGET/ID or URL?backup=ID; VOLUME@latest for an id' },
   access: repositoryFields.access,
 } as const
 
@@ -123,10 +131,10 @@ export const restoreBackupBody = object(
     to: { type: 'string', description: 'the volume' },
     path: { type: 'string', description: 'only this and what is below it' },
     inPlace: { type: 'boolean', description: "replace the volume's content, after a snapshot of it" },
-    driver: text,
     detach,
+    ...newVolume,
   },
-  ['path', 'inPlace', 'driver', 'detach'],
+  ['path', 'inPlace', 'detach', ...newVolumeKeys],
 )
 export const removeBackupsBody = object({ backups: array(backupRef) })
 export const verifyBody = object({ of: { anyOf: [repositoryRef, backupRef] }, readData, detach }, [

@@ -47,7 +47,14 @@ const storeAccess = viewOf<StoreAccess>()(
 )
 
 /** A way to open the repository. */
-export const passphraseView = viewOf<PassphraseView>()(object({ id: text, label: text, createdAt: time }))
+export const passphraseView = viewOf<PassphraseView>()(
+  object({
+    id: text,
+    label: text,
+    createdAt: time,
+    inUse: { ...yesOrNo, description: "the one in the target's own file" },
+  }),
+)
 
 const targetFields = {
   name: text,
@@ -85,9 +92,13 @@ export const addTargetBody = object(
   { name: text, url: { type: 'string', description: 's3://BUCKET@REGION/PREFIX or file:///DIR' }, access: storeAccess },
   ['access'],
 )
-export const addPassphraseBody = object({
-  file: { ...file, description: 'absolute; its first line is the passphrase' },
-})
+export const addPassphraseBody = object(
+  {
+    file: { ...file, description: 'absolute; its first line is the passphrase' },
+    label: { type: 'string', description: 'to tell it from the others' },
+  },
+  ['label'],
+)
 
 /** Parts of paths. */
 export const targetParams = object({ name: text })

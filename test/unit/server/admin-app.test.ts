@@ -98,7 +98,7 @@ const requests: [string, string, string, object | undefined, number][] = [
   ['POST', '/v1/backups/files', '/v1/backups/files', { backup: 'nas/1' }, 200],
   ['POST', '/v1/backups/files', '/v1/backups/files', { backup: 'nas/empty', path: 'etc' }, 200],
   ['POST', '/v1/backups/restore', '/v1/backups/restore', { from: { backup: 'nas/1' }, to: 'new' }, 200],
-  ['POST', '/v1/backups/remove', '/v1/backups/remove', { backups: [{ backup: 'nas/1' }] }, 204],
+  ['POST', '/v1/backups/remove', '/v1/backups/remove', { backups: [{ backup: 'nas/1' }] }, 200],
   ['POST', '/v1/backups/verify', '/v1/backups/verify', { of: { at: 'broken' }, readData: true }, 200],
   ['POST', '/v1/backups/repair', '/v1/backups/repair', { at: 'broken' }, 200],
   ['POST', '/v1/backups/forget', '/v1/backups/forget', { at: 'nas', volume: 'db', keep: 'last=1', prune: true }, 200],
