@@ -63,7 +63,7 @@ export class RestoreArea {
     if (uid !== process.getuid?.() || (mode & 0o077) !== 0) {
       throw new AppError('FAILED_PRECONDITION', `${this.#name} in the target was not made by Holdfast; remove it`)
     }
-    for (const part of ['tree', 'data', 'links', 'skeleton']) makeDirectory(`${this.path}/${part}`)
+    for (const part of ['tree', 'data', 'skeleton']) makeDirectory(`${this.path}/${part}`)
   }
 
   /** Whether the move into the target has begun: then the target is not empty, and that is as it should be. */

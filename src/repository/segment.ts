@@ -2,7 +2,7 @@
 
 import { idLength } from './chunk-entry.ts'
 import { ByteReader, ByteWriter } from './cursor.ts'
-import { readRecord, type TreeRecord } from './tree-record.ts'
+import { checkedName, readRecord, type TreeRecord } from './tree-record.ts'
 
 export interface SegmentInfo {
   readonly id: Buffer
@@ -26,6 +26,12 @@ function cutsAfter(name: Uint8Array): boolean {
 export function joinPath(directory: Buffer, name: Uint8Array): Buffer {
   if (directory.length === 0) return Buffer.from(name)
   return Buffer.concat([directory, Buffer.from('/'), name])
+}
+
+/** '', 'a', 'a/b' for 'a/b'; '' alone for ''. */
+export function prefixes(path: Buffer): Buffer[] {
+  const ends = [...path.keys()].filter((i) => path[i] === 0x2f)
+  return [...new Set([0, ...ends, path.length])].map((end) => path.subarray(0, end))
 }
 
 /** Collects records into segments. */
@@ -115,7 +121,8 @@ export class TreeWalk {
   *segment(bytes: Uint8Array): Generator<TreeStep> {
     const reader = new ByteReader(bytes, 'a segment of a tree')
     const directory = reader.take(reader.u16())
-    if (this.#begun && this.#ancestors.length === 0 && this.#lastNames.length === 0) this.#enterMiddle(directory)
+    if (this.#begun && this.#ancestors.length === 0 && this.#lastNames.length === 0)
+      this.#enterMiddle(reader, directory)
     if (!directory.equals(this.#directory)) reader.fail('it does not follow the one before')
     while (reader.remaining > 0) yield this.#step(reader)
   }
@@ -125,14 +132,16 @@ export class TreeWalk {
     return this.#begun && this.#lastNames.length === 0
   }
 
-  #enterMiddle(directory: Buffer): void {
+  #enterMiddle(reader: ByteReader, directory: Buffer): void {
     const parts = directory.length === 0 ? [] : directory.toString('latin1').split('/')
     this.#lastNames.push(undefined)
     let path: Buffer = Buffer.alloc(0)
     for (const part of parts) {
+      const name = checkedName(reader, Buffer.from(part, 'latin1'))
+      if (name.length === 0 || name.length > 255) reader.fail('it lies in a directory of an impossible name')
       this.#ancestors.push(path)
       this.#lastNames.push(undefined)
-      path = joinPath(path, Buffer.from(part, 'latin1'))
+      path = joinPath(path, name)
     }
     this.#directory = path
   }

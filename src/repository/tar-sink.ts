@@ -13,8 +13,11 @@ const bufferLength = 256 * 1024
 const pollMs = 2
 const pause = new Int32Array(new SharedArrayBuffer(4))
 
-/** Arguments that make tar restore all that a record says, and trust neither names of users nor its own guesses. */
-const options = ['--numeric-owner', '--preserve-permissions', '--same-owner', '--xattrs', '--xattrs-include=*']
+/** Arguments that make tar restore all that a record says, under just that name, and trust neither names of users nor its own guesses. */
+const options = [
+  ...['--absolute-names', '--numeric-owner', '--preserve-permissions', '--same-owner'],
+  ...['--xattrs', '--xattrs-include=*'],
+]
 
 export class TarSink {
   readonly #bridge: Bridge

@@ -1,7 +1,7 @@
 /**
  * Records as entries of a tar archive, for GNU tar to make the files of: Node can neither set times to the nanosecond, nor extended attributes, nor make
  * devices. Format: ustar headers; GNU `L` and `K` entries for long names, as they take any bytes; pax records for what does not fit a header.
- * Names come from checked records and are never absolute, `.` or `..`. Does no I/O.
+ * Names come from checked records, in directories held open. Does no I/O.
  */
 
 import { AppError } from '../errors.ts'
@@ -9,7 +9,7 @@ import type { Attribute } from './attributes.ts'
 import { type TreeStat, types } from './tree-record.ts'
 
 export interface TarEntry {
-  /** Relative; raw bytes. */
+  /** As the kernel takes it; raw bytes. */
   readonly path: Buffer
   readonly stat: TreeStat
   readonly target: Buffer | undefined

@@ -3,7 +3,7 @@
 import { AppError } from '../errors.ts'
 import type { ChunkReader } from './chunk-reader.ts'
 import type { Backup } from './manifest.ts'
-import { joinPath, readTreeRoot, type SegmentInfo, TreeWalk } from './segment.ts'
+import { joinPath, prefixes, readTreeRoot, type SegmentInfo, type TreeStep, TreeWalk } from './segment.ts'
 import { type TreeRecord, types } from './tree-record.ts'
 
 export interface TreeEntry {
@@ -40,30 +40,29 @@ export function* readTree(reader: ChunkReader, backup: Backup, path: Buffer = Bu
     const entry = findEntry(reader, segments, part)
     if (!entry) break
     found = part.length === path.length
-    if (!found) yield entry
-    else yield* subtree(reader, segments, entry)
+    if (found) yield* subtree(reader, segments, entry, backup.id)
+    else if (entry.record?.type === types.directory) yield entry
+    else if (findEntry(reader, segments, path))
+      throw corrupt(backup.id, `${path} lies in ${part}, which is no directory`)
+    else break
   }
   if (!found)
     throw new AppError('NOT_FOUND', `backup ${backup.id} has no ${path}; list its files with 'backup ls-files'`)
 }
 
+function corrupt(id: string, fact: string): AppError {
+  return new AppError('CORRUPT', `the tree of backup ${id} is corrupt: ${fact}; restore another backup`)
+}
+
 function* wholeTree(reader: ChunkReader, segments: readonly SegmentInfo[], id: string): Generator<TreeEntry> {
   const walk = new TreeWalk()
-  let number = 0
-  for (const bytes of reader.readAll(segments.map((segment) => segment.id))) {
-    for (const step of walk.segment(bytes)) yield { ...entryOf(step), bytes: step.bytes, number: number++ }
-  }
-  if (!walk.isComplete) throw new AppError('CORRUPT', `the tree of backup ${id} has no end`)
+  yield* entriesOf(reader, segments, walk)
+  if (!walk.isComplete) throw corrupt(id, 'it has no end')
 }
 
-function entryOf({ directory, record }: { directory: Buffer; record: TreeRecord | null }) {
-  return { record, path: record && record.name.length > 0 ? joinPath(directory, record.name) : directory }
-}
-
-/** '', 'a', 'a/b' for 'a/b'. */
-function prefixes(path: Buffer): Buffer[] {
-  const ends = [...path.keys()].filter((i) => path[i] === 0x2f)
-  return [0, ...ends, path.length].map((end) => path.subarray(0, end))
+function entryOf({ directory, record, bytes }: TreeStep, number: number): TreeEntry {
+  const path = record && record.name.length > 0 ? joinPath(directory, record.name) : directory
+  return { path, record, bytes, number }
 }
 
 /** Order of the tree: a directory's children come right behind it, so that `/` sorts below every other byte. */
@@ -96,7 +95,12 @@ function findEntry(reader: ChunkReader, segments: readonly SegmentInfo[], path: 
   return undefined
 }
 
-function* subtree(reader: ChunkReader, segments: readonly SegmentInfo[], entry: TreeEntry): Generator<TreeEntry> {
+function* subtree(
+  reader: ChunkReader,
+  segments: readonly SegmentInfo[],
+  entry: TreeEntry,
+  id: string,
+): Generator<TreeEntry> {
   yield entry
   if (entry.record?.type !== types.directory) return
   let inside = false
@@ -105,12 +109,35 @@ function* subtree(reader: ChunkReader, segments: readonly SegmentInfo[], entry: 
     if (inside && other.record === null && other.path.equals(entry.path)) return
     if (other.record && other.path.equals(entry.path)) inside = true
   }
+  throw corrupt(id, `directory ${entry.path} has no end`)
 }
 
 function* entriesFrom(reader: ChunkReader, segments: readonly SegmentInfo[], first: number): Generator<TreeEntry> {
-  const walk = new TreeWalk(first > 0)
-  let number = segments.slice(0, first).reduce((sum, { records }) => sum + records, 0)
-  for (const bytes of reader.readAll(segments.slice(first).map(({ id }) => id))) {
-    for (const step of walk.segment(bytes)) yield { ...entryOf(step), bytes: step.bytes, number: number++ }
+  const number = segments.slice(0, first).reduce((sum, { records }) => sum + records, 0)
+  yield* entriesOf(reader, segments.slice(first), new TreeWalk(first > 0), number)
+}
+
+/** @throws CORRUPT for segments that are not what the root says of them: it leads to paths, and numbers tell how far a restore has come */
+function* entriesOf(
+  reader: ChunkReader,
+  segments: readonly SegmentInfo[],
+  walk: TreeWalk,
+  first = 0,
+): Generator<TreeEntry> {
+  let number = first
+  let next = 0
+  for (const bytes of reader.readAll(segments.map(({ id }) => id))) {
+    const { path, records } = segments[next++] as SegmentInfo
+    const begin = number
+    for (const step of walk.segment(bytes)) {
+      const entry = entryOf(step, number++)
+      if (entry.number === begin && !entry.path.equals(path)) throw disagrees(path)
+      yield entry
+    }
+    if (number !== begin + records) throw disagrees(path)
   }
+}
+
+function disagrees(path: Buffer): AppError {
+  return new AppError('CORRUPT', `the segment of a tree that begins at '${path}' is not what its root says`)
 }

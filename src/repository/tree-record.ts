@@ -164,7 +164,8 @@ function readContent(reader: ByteReader, size: bigint): Content {
   return { level, references }
 }
 
-function checkedName(reader: ByteReader, name: Buffer): Buffer {
+/** @returns `name` @throws CORRUPT for one that would lead elsewhere */
+export function checkedName(reader: ByteReader, name: Buffer): Buffer {
   if (name.includes(0) || name.includes(0x2f)) reader.fail('a name with / or NUL')
   if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) reader.fail('a name . or ..')
   return name

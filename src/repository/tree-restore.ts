@@ -26,12 +26,13 @@ import {
 import { AppError, fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import { decodeAttributes } from './attributes.ts'
-import { BuildPaths } from './build-paths.ts'
+import { BuildDirectories } from './build-directories.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { readBackup } from './commit.ts'
 import { stretches } from './content.ts'
 import { loadAllChunks } from './known-chunks.ts'
+import { LinkGroups } from './link-groups.ts'
 import type { Backup } from './manifest.ts'
 import { type Checkpoint, makeDirectory, RestoreArea } from './restore-area.ts'
 import { holdsTree } from './restored-tree.ts'
@@ -147,13 +148,12 @@ class TreeRestore {
   }
 
   #makeEntries(done: Checkpoint): void {
-    const linked = new Set<bigint>()
-    const places = new BuildPaths(this.#area.path, () => this.#finishEntries())
+    const links = new LinkGroups()
+    const places = new BuildDirectories(this.#area.tree, () => this.#finishEntries())
     for (const { path, record, bytes, number } of this.#entries()) {
       if (!record || path.length === 0) continue
       this.#countEntry(record)
-      const isFurtherName = isLinked(record) && linked.has(record.inode)
-      if (isLinked(record)) linked.add(record.inode)
+      const isFurtherName = isLinked(record) && links.join(path, record) !== undefined
       if (number < done.record || isFurtherName) continue
       this.#makeEntry(places.place(path), record, bytes, {
         record: number,
@@ -167,13 +167,9 @@ class TreeRestore {
 
   #makeEntry(place: Buffer, record: TreeRecord, bytes: Buffer, from: Checkpoint): void {
     if (record.type === types.socket) return
-    if (record.type === types.directory) makeDirectory(this.#inArea(place))
+    if (record.type === types.directory) makeDirectory(place)
     else if (isLarge(record)) this.#writeLarge(record, from.record, from.part)
     else this.#addToBatch({ path: place, record: bytes }, sizeOf(record))
-  }
-
-  #inArea(place: Buffer): Buffer {
-    return Buffer.concat([Buffer.from(`${this.#area.path}/`), place])
   }
 
   #addToBatch(task: EntryTask, bytes: Bytes): void {
@@ -270,32 +266,25 @@ class TreeRestore {
   }
 
   #placeLargeAndLinked(): void {
-    const first = new Map<bigint, Buffer>()
-    const places = new BuildPaths(this.#area.path, () => undefined)
+    const links = new LinkGroups()
+    const places = new BuildDirectories(this.#area.tree, () => undefined)
+    const firsts = new BuildDirectories(this.#area.tree, () => undefined)
     for (const { path, record, number } of this.#entries()) {
       if (!record || !(isLinked(record) || isLarge(record))) continue
-      const place = this.#inArea(places.place(path))
-      const known = first.get(record.inode)
-      if (isLinked(record) && known) linkTo(known, place)
-      else if (isLarge(record)) moveTo(this.#dataPath(number), place)
-      if (isLinked(record) && !known) first.set(record.inode, this.#lasting(place, number))
+      const first = isLinked(record) ? links.join(path, record) : undefined
+      if (first) linkTo(firsts.place(first), places.place(path))
+      else if (isLarge(record)) moveTo(this.#dataPath(number), places.place(path))
     }
+    firsts.close()
     places.close()
   }
 
-  /** A name that is good until the end: the places of deep entries are not. */
-  #lasting(place: Buffer, number: number): Buffer {
-    if (place.subarray(0, this.#area.tree.length + 1).equals(Buffer.from(`${this.#area.tree}/`))) return place
-    const lasting = Buffer.from(`${this.#area.path}/links/${number}`)
-    linkTo(place, lasting)
-    return lasting
-  }
-
   #setDirectories(): void {
-    let sink = new TarSink(this.#context.bridge, this.#area.path, this.#area.path)
-    const places = new BuildPaths(this.#area.path, () => {
+    const open = () => new TarSink(this.#context.bridge, this.#area.path, this.#area.path)
+    let sink = open()
+    const places = new BuildDirectories(this.#area.tree, () => {
       sink.close()
-      sink = new TarSink(this.#context.bridge, this.#area.path, this.#area.path)
+      sink = open()
     })
     for (const { path, record } of this.#entries()) {
       if (record?.type === types.directory && path.length > 0) this.#addMetadata(sink, places.place(path), record)

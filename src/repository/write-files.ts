@@ -14,7 +14,7 @@ import type { TaskContext } from './tasks.ts'
 import { readRecord, sizeOf, type TreeRecord } from './tree-record.ts'
 
 export interface EntryTask {
-  /** Relative to the area; raw bytes. */
+  /** For system calls; raw bytes. */
   readonly path: Uint8Array
   /** The record's own bytes. */
   readonly record: Uint8Array
