@@ -7,7 +7,7 @@ import { existsSync, readdirSync, statfsSync } from 'node:fs'
 import path from 'node:path'
 import type { Driver, DriverContext } from '../driver.ts'
 import { toAppError } from '../errors.ts'
-import type { Finding, Schedule, Volume } from '../model.ts'
+import type { Finding, Volume } from '../model.ts'
 import type { DockerApi } from '../system/docker.ts'
 import { readMounts } from '../system/mount.ts'
 import { dockerdStartedAt } from '../system/process.ts'
@@ -15,7 +15,7 @@ import { isListening } from '../system/socket.ts'
 import { formatSize } from '../units.ts'
 import { type Core, hiddenTarget, mountsFolder } from './core.ts'
 import { volumesBeingFilled } from './restores.ts'
-import { isUnfinished } from './schedules.ts'
+import { checkSchedules } from './schedule-check.ts'
 import { checkTargets } from './target-check.ts'
 import { volumeTrouble } from './views.ts'
 
@@ -171,7 +171,9 @@ const checks: Readonly<Record<string, Check>> = {
 
   targets: async ({ core }) => checkTargets(core),
 
-  schedules: async ({ core }) => core.catalog.schedules().flatMap((schedule) => checkSchedule(core, schedule)),
+  schedules: async ({ core }) => checkSchedules(core),
+
+  'safety-snapshots': async ({ core }) => checkSafetySnapshots(core),
 
   operations: async ({ core }) =>
     core.operations
@@ -195,43 +197,6 @@ async function findFilled(core: Core, driver: Driver, ctx: DriverContext): Promi
   return found.filter(({ state }) => state !== null)
 }
 
-/** Failed runs of a schedule that are more than an accident. */
-const manyFailures = 3
-/** The clock is looked at every minute. */
-const overdueMs = 10 * 60_000
-const longRunMs = 24 * 3_600_000
-
-/** One that is paused, or whose volume is in the trash, is as its owner wants it. */
-function checkSchedule(core: Core, { name, volumeId, paused, state }: Schedule): Finding[] {
-  const volume = core.catalog.volumeById(volumeId)
-  if (paused || !volume || 'deletedAt' in volume) return []
-  const { failures, lastError, nextRunAt, lastRunAt } = state
-  const remedy = `mend that, then: holdfast schedule run ${name}`
-  if (lastError) {
-    const text = failures > 0 ? `has failed ${failures} times since its last success` : 'has run, but not all of it'
-    const finding = failures >= manyFailures ? error : warning
-    return [
-      finding(
-        'schedule-failing',
-        name,
-        `schedule ${name} of volume ${volume.name} ${text}: ${lastError.message}`,
-        remedy,
-      ),
-    ]
-  }
-  if (isUnfinished(state) && isOlder(lastRunAt, longRunMs)) {
-    const text = `schedule ${name} of volume ${volume.name} has been running since ${lastRunAt}, and leaves out what comes due meanwhile`
-    return [warning('schedule-overdue', name, text, 'see what it does: holdfast operation ls')]
-  }
-  if (!isOlder(nextRunAt, overdueMs)) return []
-  const text = `schedule ${name} of volume ${volume.name} was due at ${nextRunAt} and has not run`
-  return [warning('schedule-overdue', name, text, 'see the log for the reason; a restart of the daemon catches it up')]
-}
-
-function isOlder(time: string | null, ms: number): boolean {
-  return time !== null && Date.now() - Date.parse(time) > ms
-}
-
 function checkRecord(core: Core, volume: Volume): Finding[] {
   const trouble = volumeTrouble(core, volume)
   if (trouble === undefined) return []
@@ -248,6 +213,22 @@ function damagedSnapshots(core: Core): Finding[] {
     const subject = `${core.catalog.volumeById(volumeId)?.name}@${name}`
     const remedy = 'its data is untouched; restore the catalog from a copy'
     return [error('damaged-record', subject, `snapshot ${subject}: ${damage}`, remedy)]
+  })
+}
+
+/** As a restore in place names what it keeps of the content before it. */
+const safetyName = /^before-restore-\d{8}-\d{6}(-\d+)?$/
+const safetyKeepMs = 7 * 86_400_000
+
+/** A restore that was right has no more use for them, and nobody else removes them. */
+function checkSafetySnapshots({ catalog }: Core): Finding[] {
+  const isOld = (createdAt: string): boolean => Date.now() - Date.parse(createdAt) > safetyKeepMs
+  const old = catalog.allSnapshots().filter(({ name, createdAt }) => safetyName.test(name) && isOld(createdAt))
+  return [...Map.groupBy(old, ({ volumeId }) => volumeId)].map(([volumeId, ofOne]) => {
+    const volume = catalog.volumeById(volumeId)?.name ?? volumeId
+    const refs = ofOne.map(({ name }) => `${volume}@${name}`)
+    const text = `volume ${volume} still keeps what it held before restores in place, more than 7 days ago: ${refs.join(', ')}`
+    return warning('old-safety-snapshot', volume, text, `if nobody misses it: holdfast snapshot rm ${refs.join(' ')}`)
   })
 }
 

@@ -3,10 +3,15 @@
 import type { Backups } from './backups.ts'
 import type { Resumers } from './recovery.ts'
 import type { Restores } from './restores.ts'
+import { runKind } from './schedule-run.ts'
 
 export function resumersOf(backups: Backups, restores: Restores): Resumers {
   return {
     locked: { 'backup.restore': (operation) => restores.resume(operation) },
-    free: { 'backup.create': (operation) => backups.resume(operation) },
+    free: {
+      'backup.create': (operation) => backups.resume(operation),
+      // Schedules go on with their runs when they start, or begin them anew.
+      [runKind]: async () => undefined,
+    },
   }
 }

@@ -3,7 +3,7 @@
 import { AppError } from '../errors.ts'
 import type { Schedule, Volume } from '../model.ts'
 import { parseRetention } from '../repository/retention.ts'
-import { parseDuration } from '../units.ts'
+import { formatDuration, parseDuration } from '../units.ts'
 import type { CreateScheduleRequest } from './contract.ts'
 import { now } from './core.ts'
 import { requireCron } from './cron.ts'
@@ -42,6 +42,30 @@ export function draftSchedule(volume: Volume, request: CreateScheduleRequest): O
   const state = { nextRunAt: null, lastRunAt: null, lastSuccessAt: null, failures: 0, lastError: null }
   const what = { cron, timeZone, snapshot, target, keep, keepSnapshots, jitterMs }
   return { volumeId: volume.id, ...what, paused: false, createdAt: now(), state }
+}
+
+/** What the CLI calls it, and how it shows it. */
+const aspects: readonly [string, (schedule: Omit<Schedule, 'name'>) => string][] = [
+  ['cron', ({ cron }) => cron],
+  ['timezone', ({ timeZone }) => timeZone],
+  ['snapshot', ({ snapshot }) => (snapshot ? 'yes' : 'no')],
+  ['backup', ({ target }) => target ?? 'none'],
+  ['keep', ({ keep }) => keep ?? 'all'],
+  ['keep-snapshots', ({ keepSnapshots }) => keepSnapshots ?? 'all'],
+  ['jitter', ({ jitterMs }) => formatDuration(jitterMs)],
+]
+
+/** What is wanted and is not so in the existing one, one sentence part each. @param nameOf the name of the volume with that id */
+export function differences(
+  wanted: Omit<Schedule, 'name'>,
+  existing: Schedule,
+  nameOf: (volumeId: string) => string,
+): string[] {
+  const volume = (schedule: Omit<Schedule, 'name'>): string => nameOf(schedule.volumeId)
+  return [['volume', volume] as const, ...aspects].flatMap(([what, show]) => {
+    const [asked, is] = [show(wanted), show(existing)]
+    return asked === is ? [] : [`${what} is ${is}, asked for ${asked}`]
+  })
 }
 
 function invalid(message: string): AppError {

@@ -3,52 +3,62 @@
  * daemon was down is seen and caught up, once. What a run does is schedule-run.ts's; when a cron expression is due, cron.ts's.
  *
  * A schedule never overlaps with itself: what comes due while it runs is left out. A failed run is tried again a few times, then waits for its
- * turn. While its volume is in the trash a schedule sleeps. The wall clock is looked at every minute, as it may be set forth or back.
+ * turn. A run is an operation, by which it is followed and cancelled; a restart of the daemon goes on with both. While its volume is in the trash a
+ * schedule sleeps. The wall clock is looked at every minute, as it may be set forth or back.
  */
 
+import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { dropSchedule, insertSchedule, setSchedulePaused, setScheduleState } from '../catalog/changes.ts'
-import { AppError, isAppError, toAppError } from '../errors.ts'
-import type { Schedule, ScheduleState, TrashedVolume, Volume } from '../model.ts'
+import type { DriverContext } from '../driver.ts'
+import { AppError, toAppError } from '../errors.ts'
+import type { Operation, Schedule, ScheduleState, Volume } from '../model.ts'
 import type { CallOptions, CreateScheduleRequest, ScheduleService, ScheduleView } from './contract.ts'
 import { findVolume, now, requireVolume } from './core.ts'
 import { nextRun } from './cron.ts'
-import { defaultName, draftSchedule } from './schedule-draft.ts'
-import { carryOut, hasTrace, type Run, type ScheduleRooms, snapshotName } from './schedule-run.ts'
+import type { Outcome } from './operations.ts'
+import { ScheduleBindings } from './schedule-bindings.ts'
+import { defaultName, differences, draftSchedule } from './schedule-draft.ts'
+import { planned, retryTime, type ScheduleTiming, soon, usualTiming } from './schedule-plan.ts'
+import { carryOut, hasTrace, type Run, runKind, type ScheduleRooms, snapshotName } from './schedule-run.ts'
+import { isUnfinished, liveVolumeOf, requireAwake, scheduleView } from './schedule-view.ts'
+import { Turns } from './turns.ts'
 
-/** How long schedules wait for what. */
-export interface ScheduleTiming {
-  /** At most so long the clock is not looked at. */
-  readonly lookEveryMs: number
-  /** A missed run begins within this time of the start, at random: many nodes may start at once. */
-  readonly catchUpMs: number
-  /** After the first failure, the second, … */
-  readonly retryMs: readonly number[]
+/** Snapshots that are whole copies; that many schedules are due at midnight must not bring the node to its knees. */
+const copiesAtOnce = 2
+
+/** A run under way, by its operation. */
+interface Running {
+  readonly id: string
+  readonly ended: Promise<void>
 }
 
-const usualTiming: ScheduleTiming = { lookEveryMs: 60_000, catchUpMs: 60_000, retryMs: [60_000, 300_000, 900_000] }
-
-/** A run has begun of which nobody knows how it ended: it is under way, or was when the daemon ended. */
-export function isUnfinished({ lastRunAt, lastSuccessAt, lastError }: ScheduleState): boolean {
-  return lastRunAt !== null && lastError === null && (lastSuccessAt === null || lastSuccessAt < lastRunAt)
+/** A run of an earlier life to go on with, and its entry in the journal, if that is there. */
+interface Interrupted {
+  readonly run: Run
+  readonly entry: Operation | undefined
 }
 
 export class Schedules implements ScheduleService {
   readonly #rooms: ScheduleRooms
   readonly #timing: ScheduleTiming
-  readonly #running = new Map<string, Promise<void>>()
+  readonly #bindings: ScheduleBindings
+  readonly #running = new Map<string, Running>()
   #timer: NodeJS.Timeout | undefined
   #state: 'new' | 'started' | 'stopped' = 'new'
 
-  constructor(rooms: ScheduleRooms, timing: ScheduleTiming = usualTiming) {
-    this.#rooms = rooms
+  constructor(rooms: Omit<ScheduleRooms, 'turns'>, timing: ScheduleTiming = usualTiming) {
+    this.#rooms = { ...rooms, turns: new Turns(copiesAtOnce) }
+    this.#bindings = new ScheduleBindings(rooms.core.log)
     this.#timing = timing
   }
 
   /** Goes on with what the daemon's end has interrupted, catches up what it has missed, and begins to look at the clock. */
   start(): void {
     this.#state = 'started'
-    void this.#takeUp().then(() => this.#look())
+    void this.#takeUp()
+      .catch((error: Error) => this.#complain(error))
+      .then(() => this.#look())
   }
 
   /** Begins no run any more; those under way end with the daemon, and are gone on with when it is back. Idempotent. */
@@ -63,22 +73,46 @@ export class Schedules implements ScheduleService {
     if (draft.target !== null && !this.#core.catalog.target(draft.target)) {
       throw new AppError('NOT_FOUND', `no such target: ${draft.target}; see: holdfast target ls`)
     }
-    const name = request.name ?? defaultName(volume.name, (taken) => this.#core.catalog.schedule(taken) !== undefined)
-    if (this.#core.catalog.schedule(name)) {
-      throw new AppError('ALREADY_EXISTS', `schedule ${name} exists; choose another name or remove it first`)
-    }
-    const schedule = { ...draft, name }
-    await this.#core.catalog.write(
-      insertSchedule({ ...schedule, state: { ...schedule.state, nextRunAt: planned(schedule) } }),
+    return this.#core.locks.with(['schedules'], 'a schedule is being created', async () => {
+      const existing = this.#existing(draft, request.name)
+      const name = existing?.name ?? request.name ?? this.#freeName(volume)
+      if (!existing) {
+        const schedule = { ...draft, name, state: { ...draft.state, nextRunAt: planned(draft) } }
+        await this.#core.catalog.write(insertSchedule(schedule))
+        this.#arm()
+      }
+      return this.inspect(name)
+    })
+  }
+
+  /** The same schedule, made before. @throws ALREADY_EXISTS for another one of that name */
+  #existing(draft: Omit<Schedule, 'name'>, name: string | undefined): Schedule | undefined {
+    const { catalog } = this.#core
+    const differ = (other: Schedule) => differences(draft, other, (id) => catalog.volumeById(id)?.name ?? id)
+    if (name === undefined) return catalog.schedules().find((other) => differ(other).length === 0)
+    const taken = catalog.schedule(name)
+    const found = taken ? differ(taken) : []
+    if (found.length === 0) return taken
+    const remedy = `take another name, or first run: holdfast schedule rm ${name}`
+    throw new AppError(
+      'ALREADY_EXISTS',
+      `schedule ${name} exists, but not as asked for: ${found.join('; ')}; ${remedy}`,
+      {
+        details: { differences: found },
+      },
     )
-    this.#arm()
-    return this.inspect(name)
+  }
+
+  #freeName({ name }: Volume): string {
+    return defaultName(name, (taken) => this.#core.catalog.schedule(taken) !== undefined)
   }
 
   list(volume?: string): ScheduleView[] {
-    const all = this.#core.catalog.schedules()
-    const id = volume === undefined ? undefined : findVolume(this.#core, volume).id
-    return all.filter(({ volumeId }) => id === undefined || volumeId === id).map((schedule) => this.#view(schedule))
+    const all = this.#core.catalog.schedules().map((schedule) => this.#view(schedule))
+    const found = all.filter((view) => volume === undefined || view.volume === volume)
+    // That of a volume in the trash is found, too.
+    if (volume !== undefined && found.length === 0) findVolume(this.#core, volume)
+    return found
   }
 
   inspect(name: string): ScheduleView {
@@ -87,13 +121,15 @@ export class Schedules implements ScheduleService {
 
   async remove(name: string): Promise<void> {
     this.#find(name)
+    this.#bindings.expectRemoval(name)
     await this.#core.catalog.write(dropSchedule(name))
   }
 
   async run(name: string, call: CallOptions = {}): Promise<ScheduleView> {
     const schedule = this.#find(name)
-    const joined = this.#running.get(name)
-    await (joined ?? this.#begin(schedule, this.#liveVolume(schedule), undefined, call))
+    const running = this.#running.get(name)
+    if (running) call.onStarted?.(running.id)
+    await (running?.ended ?? this.#begin(schedule, requireAwake(this.#core, schedule), undefined, call))
     return this.inspect(name)
   }
 
@@ -102,7 +138,9 @@ export class Schedules implements ScheduleService {
   }
 
   async resume(name: string): Promise<ScheduleView> {
-    return this.#setPaused(this.#find(name), false)
+    const schedule = this.#find(name)
+    requireAwake(this.#core, schedule)
+    return this.#setPaused(schedule, false)
   }
 
   get #core() {
@@ -118,15 +156,26 @@ export class Schedules implements ScheduleService {
 
   /** After the start of the daemon, before any other run. */
   async #takeUp(): Promise<void> {
+    const entries = this.#core.catalog.runningOperations().filter(({ kind }) => kind === runKind)
+    const goOn = new Set<Operation | undefined>()
     for (const schedule of this.#readAll()) {
-      const volume = this.#volumeOf(schedule)
-      if (!volume) continue
-      const { state } = schedule
-      const run = { schedule, volume, startedAt: state.lastRunAt ?? '', isResumed: true }
-      const isDue = state.nextRunAt !== null && state.nextRunAt <= now()
-      if (isUnfinished(state) && hasTrace(this.#rooms, run)) this.#beginUnseen(schedule, volume, run)
-      else if (isUnfinished(state) || isDue) await this.#catchUp(schedule)
+      const entry = entries.findLast(({ subject }) => subject === schedule.name)
+      if (await this.#takeUpOne(schedule, entry)) goOn.add(entry)
     }
+    for (const entry of entries) if (!goOn.has(entry)) await this.#core.operations.close(entry, 'interrupted', [])
+  }
+
+  /** @returns whether its interrupted run is gone on with */
+  async #takeUpOne(schedule: Schedule, entry: Operation | undefined): Promise<boolean> {
+    const volume = liveVolumeOf(this.#core, schedule)
+    if (!volume) return false
+    const { state } = schedule
+    const run = { schedule, volume, startedAt: state.lastRunAt ?? '', isResumed: true }
+    const goesOn = isUnfinished(state) && hasTrace(this.#rooms, run)
+    const isDue = state.nextRunAt !== null && state.nextRunAt <= now()
+    if (goesOn) this.#beginUnseen(schedule, volume, { run, entry })
+    else if (isUnfinished(state) || isDue) await this.#catchUp(schedule)
+    return goesOn
   }
 
   async #catchUp(schedule: Schedule): Promise<void> {
@@ -159,7 +208,7 @@ export class Schedules implements ScheduleService {
       if (Date.parse(state.nextRunAt) > latest) await replan()
       return
     }
-    const volume = this.#volumeOf(schedule)
+    const volume = liveVolumeOf(this.#core, schedule)
     if (volume && !this.#running.has(name)) return this.#beginUnseen(schedule, volume)
     if (volume)
       this.#core.log.warn(
@@ -181,33 +230,60 @@ export class Schedules implements ScheduleService {
     this.#timer = setTimeout(() => void this.#look(), Math.min(lookEveryMs, ...waits)).unref()
   }
 
-  /** @param interrupted a run of an earlier life to go on with @throws what the run throws */
-  #begin(schedule: Schedule, volume: Volume, interrupted?: Run, call?: CallOptions): Promise<void> {
-    const running = this.#run(schedule, volume, interrupted, call).finally(() => {
+  /** @throws what the run throws */
+  #begin(schedule: Schedule, volume: Volume, interrupted?: Interrupted, call?: CallOptions): Promise<void> {
+    const id = interrupted?.entry?.id ?? call?.operationId ?? randomUUID()
+    const ended = this.#run(schedule, volume, interrupted, { ...call, operationId: id }).finally(() => {
       this.#running.delete(schedule.name)
       this.#arm()
     })
-    this.#running.set(schedule.name, running)
-    return running
+    this.#running.set(schedule.name, { id, ended })
+    return ended
   }
 
   /** For nobody who waits: how it went is in its state, and in the log. */
-  #beginUnseen(schedule: Schedule, volume: Volume, interrupted?: Run): void {
+  #beginUnseen(schedule: Schedule, volume: Volume, interrupted?: Interrupted): void {
     this.#begin(schedule, volume, interrupted).catch(() => undefined)
   }
 
-  async #run(schedule: Schedule, volume: Volume, interrupted: Run | undefined, call?: CallOptions): Promise<void> {
-    const run = interrupted ?? { schedule, volume, startedAt: this.#startTime(schedule), isResumed: false }
-    if (interrupted) await pause(Math.random() * this.#timing.catchUpMs, undefined, { ref: false })
-    else await this.#noteBegin(run)
+  async #run(
+    schedule: Schedule,
+    volume: Volume,
+    interrupted: Interrupted | undefined,
+    { operationId: id, onStarted }: CallOptions,
+  ): Promise<void> {
+    const { operations } = this.#core
+    const run = interrupted?.run ?? { schedule, volume, startedAt: this.#startTime(schedule), isResumed: false }
+    if (!interrupted) await this.#noteBegin(run)
+    let isNoted = false
+    const body = async (ctx: DriverContext): Promise<Outcome<void>> => {
+      const retention = await this.#carryOut(run, ctx)
+      isNoted = true
+      // What was to be made is there; but who has cancelled the rest is to be told so.
+      if (retention) ctx.signal.throwIfAborted()
+      return { result: undefined, changes: [] }
+    }
     try {
-      const retention = await carryOut(this.#rooms, run, call)
-      if (retention && this.#isEnding) return
-      await this.#noteSuccess(run, retention)
+      if (interrupted?.entry) await operations.resume(interrupted.entry, body, async () => undefined)
+      else
+        await operations.run(
+          { kind: runKind, subject: schedule.name, payload: {}, id, onStarted, resumable: true },
+          body,
+        )
     } catch (error) {
-      if (!this.#isEnding) await this.#noteFailure(run, toAppError(error))
+      if (!this.#isEnding && !isNoted) await this.#noteFailure(run, toAppError(error))
       throw error
     }
+  }
+
+  /** @returns why retention could not be applied, or null */
+  async #carryOut(run: Run, ctx: DriverContext): Promise<AppError | null> {
+    if (run.isResumed)
+      await pause(Math.random() * this.#timing.catchUpMs, undefined, { ref: false, signal: ctx.signal })
+    const retention = await carryOut(this.#rooms, run, ctx)
+    if (retention && this.#isEnding) throw retention
+    await this.#noteSuccess(run, retention)
+    return retention
   }
 
   /** What fails now fails because the daemon stops. */
@@ -250,26 +326,18 @@ export class Schedules implements ScheduleService {
         ...state,
         failures,
         lastError: { code, message },
-        nextRunAt: this.#retryTime(state.nextRunAt, failures, error),
+        nextRunAt: retryTime(this.#timing, state.nextRunAt, failures, error),
       }
     })
     this.#core.log.warn({ schedule: schedule.name, code, error: message }, 'a scheduled run failed')
   }
 
-  /** What a user has cancelled is not tried again. */
-  #retryTime(nextRunAt: string | null, failures: number, error: AppError): string | null {
-    const waitMs = this.#timing.retryMs[failures - 1]
-    if (nextRunAt === null || waitMs === undefined || isAppError(error, 'CANCELLED')) return nextRunAt
-    const retryAt = new Date(Date.now() + waitMs).toISOString()
-    return retryAt < nextRunAt ? retryAt : nextRunAt
-  }
-
   /** Changes the state of a schedule, if it is still there, and the same one. */
   async #update(schedule: Schedule, change: (state: ScheduleState) => ScheduleState, paused?: boolean): Promise<void> {
-    const { name, volumeId, createdAt } = schedule
+    const { name, createdAt } = schedule
     await this.#core.locks.with([`schedule:${name}`], `schedule ${name} is being changed`, async () => {
       const current = this.#core.catalog.schedule(name)
-      if (current?.volumeId !== volumeId || current.createdAt !== createdAt) return
+      if (current?.createdAt !== createdAt) return
       const pausing = paused === undefined ? [] : [setSchedulePaused(name, paused)]
       await this.#core.catalog.write(...pausing, setScheduleState(name, change(current.state)))
     })
@@ -283,7 +351,9 @@ export class Schedules implements ScheduleService {
   /** For the background: with a damaged catalog there is nothing to do. */
   #readAll(): readonly Schedule[] {
     try {
-      return this.#core.catalog.schedules()
+      const schedules = this.#core.catalog.schedules()
+      this.#bindings.look(schedules)
+      return schedules
     } catch (error) {
       this.#complain(error as Error)
       return []
@@ -295,12 +365,7 @@ export class Schedules implements ScheduleService {
   }
 
   #view(schedule: Schedule): ScheduleView {
-    const { volumeId, paused, state, ...rest } = schedule
-    const volume = this.#core.catalog.volumeById(volumeId)
-    const isAsleep = paused || isTrashed(volume)
-    const resting = isAsleep ? 'paused' : state.failures > 0 ? 'failing' : 'ok'
-    const status = this.#running.has(schedule.name) ? 'running' : resting
-    return { ...rest, ...state, volume: volume?.name ?? volumeId, status, nextRunAt: isAsleep ? null : state.nextRunAt }
+    return scheduleView(this.#core, schedule, this.#running.has(schedule.name))
   }
 
   #find(name: string): Schedule {
@@ -308,30 +373,4 @@ export class Schedules implements ScheduleService {
     if (schedule) return schedule
     throw new AppError('NOT_FOUND', `no such schedule: ${name}; see: holdfast schedule ls`)
   }
-
-  /** Undefined in the trash. */
-  #volumeOf({ volumeId }: Schedule): Volume | undefined {
-    const volume = this.#core.catalog.volumeById(volumeId)
-    return isTrashed(volume) ? undefined : volume
-  }
-
-  #liveVolume(schedule: Schedule): Volume {
-    const volume = this.#volumeOf(schedule)
-    if (volume) return volume
-    const message = `the volume of schedule ${schedule.name} is in the trash; restore it first: holdfast trash ls`
-    throw new AppError('FAILED_PRECONDITION', message)
-  }
-}
-
-function isTrashed(volume: Volume | TrashedVolume | undefined): boolean {
-  return volume !== undefined && 'deletedAt' in volume
-}
-
-/** When it runs next, jitter included. */
-function planned({ cron, timeZone, jitterMs }: Pick<Schedule, 'cron' | 'timeZone' | 'jitterMs'>): string {
-  return new Date(nextRun(cron, timeZone) + Math.random() * jitterMs).toISOString()
-}
-
-function soon(withinMs: number): string {
-  return new Date(Date.now() + Math.random() * withinMs).toISOString()
 }

@@ -1,7 +1,7 @@
 /** Whether targets can be used: their files can be read, their repositories opened, in good time. Changes nothing. */
 
 import { constants } from 'node:fs'
-import { access } from 'node:fs/promises'
+import { access, stat } from 'node:fs/promises'
 import { AppError, toAppError } from '../errors.ts'
 import type { Finding, Target } from '../model.ts'
 import type { Core } from './core.ts'
@@ -17,13 +17,23 @@ export async function checkTargets(core: Core): Promise<Finding[]> {
 }
 
 async function checkTarget(core: Core, target: Target): Promise<Finding[]> {
-  const unreadable: Finding[] = []
-  for (const file of filesOf(target.access)) {
-    const failure = await access(file, constants.R_OK).catch((error: Error) => error)
-    if (failure)
-      unreadable.push(finding(target, 'target-file-unreadable', failure.message, `put the file back: ${file}`))
+  const found = (await Promise.all(filesOf(target.access).map((file) => checkFile(target, file)))).flat()
+  const isReadable = found.every(({ severity }) => severity === 'warning')
+  return isReadable ? [...found, ...(await openTarget(core, target))] : found
+}
+
+const othersRights = 0o077
+
+async function checkFile(target: Target, file: string): Promise<Finding[]> {
+  try {
+    await access(file, constants.R_OK)
+    const { mode } = await stat(file)
+    if ((mode & othersRights) === 0) return []
+    const fact = `${file} holds a secret, and others than its owner can get at it (mode ${(mode & 0o777).toString(8)})`
+    return [{ ...finding(target, 'secret-readable', fact, `chmod 600 ${file}`), severity: 'warning' }]
+  } catch (error) {
+    return [finding(target, 'target-file-unreadable', (error as Error).message, `put the file back: ${file}`)]
   }
-  return unreadable.length > 0 ? unreadable : openTarget(core, target)
 }
 
 async function openTarget(core: Core, target: Target): Promise<Finding[]> {

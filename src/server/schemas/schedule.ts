@@ -20,7 +20,10 @@ export const scheduleView = viewOf<ScheduleView>()(
     keepSnapshots: textOrNull,
     jitterMs: { type: 'integer', minimum: 0, description: 'ms' },
     createdAt: time,
-    status: { enum: ['ok', 'running', 'failing', 'paused'] },
+    status: {
+      enum: ['ok', 'running', 'failing', 'paused', 'asleep'],
+      description: 'asleep: its volume is in the trash',
+    },
     nextRunAt: timeOrNull,
     lastRunAt: timeOrNull,
     lastSuccessAt: timeOrNull,

@@ -14,6 +14,7 @@ import {
   dropSnapshot,
   dropVolume,
   finishOperation,
+  insertSchedule,
   insertSnapshot,
   pruneOperations,
   putHold,
@@ -21,7 +22,7 @@ import {
   putVolume,
   resetHolds,
 } from '../../../src/catalog/changes.ts'
-import type { MountHold } from '../../../src/model.ts'
+import type { MountHold, Schedule } from '../../../src/model.ts'
 import { anOperation, aSnapshot, aVolume } from '../../support/nouns.ts'
 
 let folder: string
@@ -52,6 +53,12 @@ async function whileDown(work: (db: Database.Database) => void): Promise<void> {
 function aHold(volumeId: string, changes: Partial<MountHold> = {}): MountHold {
   const since = '2026-11-23T12:00:00.000Z'
   return { volumeId, snapshotId: null, mountId: 'id1', count: 1, stale: false, since, ...changes }
+}
+
+function aSchedule(volumeId: string): Schedule {
+  const state = { nextRunAt: null, lastRunAt: null, lastSuccessAt: null, failures: 0, lastError: null }
+  const what = { snapshot: true, target: null, keep: null, keepSnapshots: null, jitterMs: 0, paused: false }
+  return { name: 'n', volumeId, cron: '@daily', timeZone: 'UTC', ...what, createdAt: '2026-11-23T12:00:00.000Z', state }
 }
 
 describe('nouns come back as they went in', () => {
@@ -276,6 +283,17 @@ describe('a damaged row harms only itself', () => {
 
 describe('opening', () => {
   const newest = readdirSync(new URL('../../../src/catalog/migrations/', import.meta.url)).length
+
+  test('a schedule of a volume in the trash goes over to the live one of its name when an older catalog is opened', async () => {
+    const [old, live] = [{ ...aVolume(), deletedAt: '2026-11-23T12:00:00.000Z', purgeAt: null }, aVolume()]
+    await catalog.write(putVolume(old), putVolume(live), insertSchedule(aSchedule(old.id)))
+    expect(catalog.schedule('n')).toEqual(aSchedule(old.id))
+    await whileDown((db) => {
+      db.exec('DROP TRIGGER schedules_follow_new; DROP TRIGGER schedules_follow_restored')
+      db.pragma('user_version = 2')
+    })
+    expect(catalog.schedule('n')).toEqual(aSchedule(live.id))
+  })
 
   test('a new file gets the newest schema; opening again changes nothing', async () => {
     await catalog.write(putSetting('a', 'b'))

@@ -8,9 +8,11 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { insertTarget } from '../../../src/catalog/changes.ts'
 import { AppError } from '../../../src/errors.ts'
+import type { Operation } from '../../../src/model.ts'
 import type { BackupService, CreateBackupRequest } from '../../../src/services/contract.ts'
 import { examine } from '../../../src/services/doctor.ts'
-import { Schedules, type ScheduleTiming } from '../../../src/services/schedules.ts'
+import type { ScheduleTiming } from '../../../src/services/schedule-plan.ts'
+import { Schedules } from '../../../src/services/schedules.ts'
 import { DockerApi } from '../../../src/system/docker.ts'
 import { type CoreOptions, openCore, type TestCore } from '../../support/core.ts'
 
@@ -121,6 +123,17 @@ async function open(options: CoreOptions = {}, changes: Partial<ScheduleTiming> 
 
 const hourly = { volume: 'db', cron: '0 * * * *', timeZone: 'UTC' }
 const snapshotNames = ({ t }: Bed): string[] => t.snapshots.list('db').map(({ name }) => name)
+const hasRun = ({ schedules }: Bed, name: string): boolean => {
+  const { status, lastSuccessAt } = schedules.inspect(name)
+  return status !== 'running' && lastSuccessAt !== null
+}
+const hasFailed = ({ schedules }: Bed, name: string, times: number): boolean => {
+  const { status, failures } = schedules.inspect(name)
+  return status !== 'running' && failures === times
+}
+/** The open entry of a backup in the journal. */
+const openBackup = ({ t }: Bed): Operation | undefined =>
+  t.core.catalog.runningOperations().find(({ kind }) => kind === 'backup.create')
 const refuses = (code: string, message: RegExp) =>
   expect.objectContaining({ code, message: expect.stringMatching(message) })
 
@@ -151,8 +164,9 @@ describe('create', () => {
   test('names it after the volume, with a number when that is taken, and lists it', async () => {
     await using b = await open()
     await b.t.volumes.create({ name: 'web' })
-    for (const volume of ['db', 'db', 'web']) await b.schedules.create({ ...hourly, volume, snapshot: true })
-    expect(b.schedules.list().map(({ name }) => name)).toEqual(['db', 'db-2', 'web'])
+    for (const volume of ['db', 'web']) await b.schedules.create({ ...hourly, volume, snapshot: true })
+    await b.schedules.create({ ...hourly, cron: '30 * * * *', snapshot: true })
+    expect(b.schedules.list().map(({ name }) => name)).toEqual(['db', 'web', 'db-2'])
     expect(b.schedules.list('db').map(({ name }) => name)).toEqual(['db', 'db-2'])
     expect(() => b.schedules.list('nobody')).toThrow(refuses('NOT_FOUND', /no such volume/))
   })
@@ -186,12 +200,54 @@ describe('create', () => {
     [{ snapshot: true, name: 'x'.repeat(112) }, 'INVALID_ARGUMENT', /is not a schedule name/],
     [{ target: 'nowhere' }, 'NOT_FOUND', /no such target: nowhere/],
     [{ snapshot: true, volume: 'nobody' }, 'NOT_FOUND', /no such volume: nobody/],
-    [{ snapshot: true, name: 'taken' }, 'ALREADY_EXISTS', /schedule taken exists/],
+    [{ snapshot: true, name: 'taken', jitter: '5' }, 'INVALID_ARGUMENT', /'5' has no unit/],
   ])('refuses %j', async (request, code, message) => {
     await using b = await open()
     await b.schedules.create({ ...hourly, name: 'taken', snapshot: true })
     await expect(b.schedules.create({ ...hourly, ...request })).rejects.toEqual(refuses(code, message))
     expect(b.schedules.list()).toHaveLength(1)
+  })
+})
+
+describe('create of what is there already', () => {
+  const all = { ...hourly, snapshot: true, target: 'nas', keep: 'last=2', keepSnapshots: 'daily=3', jitter: '0' }
+
+  test.each([{}, { name: 'n' }])('the same again, with %j, makes nothing', async (naming) => {
+    await using b = await open()
+    const made = await b.schedules.create({ ...all, name: 'n' })
+    await b.schedules.pause('n')
+    expect(await b.schedules.create({ ...all, ...naming })).toEqual({ ...made, status: 'paused', nextRunAt: null })
+    expect(b.schedules.list()).toHaveLength(1)
+  })
+
+  test('two at once make one', async () => {
+    await using b = await open()
+    const both = await Promise.all([b.schedules.create(all), b.schedules.create(all)])
+    expect(both.map(({ name }) => name)).toEqual(['db', 'db'])
+  })
+
+  test('another one of the name is refused, with all that differs', async () => {
+    await using b = await open()
+    await b.t.volumes.create({ name: 'web' })
+    await b.schedules.create({ ...all, name: 'n' })
+    const other = { volume: 'web', cron: '5 * * * *', timeZone: 'Asia/Tokyo', target: 'nas', jitter: '5m', name: 'n' }
+    const found = [
+      'volume is db, asked for web',
+      'cron is 0 \\* \\* \\* \\*, asked for 5 \\* \\* \\* \\*',
+      'timezone is UTC, asked for Asia/Tokyo',
+      'snapshot is yes, asked for no',
+      'keep is last=2, asked for all',
+      'keep-snapshots is daily=3, asked for all',
+      'jitter is 0ms, asked for 5m',
+    ]
+    const message = new RegExp(`^schedule n exists, but not as asked for: ${found.join('; ')}; take another name`)
+    await expect(b.schedules.create(other)).rejects.toEqual(refuses('ALREADY_EXISTS', message))
+  })
+
+  test('one that differs, without a name, is another one', async () => {
+    await using b = await open()
+    await b.schedules.create(all)
+    expect(await b.schedules.create({ ...all, keep: 'last=3' })).toMatchObject({ name: 'db-2' })
   })
 })
 
@@ -201,7 +257,7 @@ describe('a run that is due', () => {
     await b.schedules.create({ ...hourly, name: 'n', snapshot: true })
     b.schedules.start()
     pass(hour)
-    await until('the run', () => b.schedules.inspect('n').lastSuccessAt !== null)
+    await until('the run', () => hasRun(b, 'n'))
     expect(b.t.snapshots.list('db')).toEqual([
       expect.objectContaining({ name: 'n-20261123-110030', labels: { 'holdfast.schedule': 'n' } }),
     ])
@@ -297,7 +353,7 @@ describe('run', () => {
     expect(b.backups.made).toHaveLength(1)
   })
 
-  test('can be followed and cancelled by the id of its backup; what was cancelled is not tried again', async () => {
+  test('can be followed and cancelled by its id; what was cancelled is not tried again', async () => {
     await using b = await open()
     b.backups.gate = new Promise(() => undefined)
     await b.schedules.create({ ...hourly, name: 'n', target: 'nas' })
@@ -305,9 +361,79 @@ describe('run', () => {
     const operationId = '00000000-0000-0000-0000-000000000001'
     const running = b.schedules.run('n', { operationId, onStarted: started.resolve })
     expect(await started.promise).toBe(operationId)
+    await until('the backup', () => openBackup(b) !== undefined)
     b.t.core.operations.cancel(operationId)
     await expect(running).rejects.toEqual(refuses('CANCELLED', /was cancelled/))
     expect(b.schedules.inspect('n')).toMatchObject({ status: 'failing', nextRunAt: '2026-11-23T11:00:00.000Z' })
+    expect(openBackup(b)).toBeUndefined()
+  })
+
+  test('a joined one is followed by the id of the first', async () => {
+    await using b = await open()
+    b.backups.gate = new Promise(() => undefined)
+    await b.schedules.create({ ...hourly, name: 'n', target: 'nas' })
+    const [first, second] = [Promise.withResolvers<string>(), Promise.withResolvers<string>()]
+    const both = [first, second].map(({ resolve }) => b.schedules.run('n', { onStarted: resolve }))
+    const id = await first.promise
+    expect(await second.promise).toBe(id)
+    expect(b.t.core.operations.inspect(id)).toMatchObject({ kind: 'schedule.run', subject: 'n', state: 'running' })
+    b.t.core.operations.cancel(id)
+    for (const run of both) await expect(run).rejects.toEqual(refuses('CANCELLED', /was cancelled/))
+  })
+
+  test('can be cancelled while its snapshot is made, also when a backup is to come', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', snapshot: true, target: 'nas' })
+    const gate = b.t.driver.block('snapshots.create')
+    const started = Promise.withResolvers<string>()
+    const running = b.schedules.run('n', { onStarted: started.resolve })
+    await gate.reached
+    b.t.core.operations.cancel(await started.promise)
+    await expect(running).rejects.toEqual(refuses('CANCELLED', /was cancelled/))
+    expect(snapshotNames(b)).toEqual([])
+    expect(b.backups.made).toEqual([])
+  })
+
+  test('can be cancelled while retention is applied: what was made stays, and that is said', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', snapshot: true, keepSnapshots: 'last=1' })
+    await b.schedules.run('n')
+    pass(minute)
+    const gate = b.t.driver.block('snapshots.delete')
+    const started = Promise.withResolvers<string>()
+    const running = b.schedules.run('n', { onStarted: started.resolve })
+    await gate.reached
+    b.t.core.operations.cancel(await started.promise)
+    await expect(running).rejects.toEqual(refuses('CANCELLED', /was cancelled/))
+    expect(snapshotNames(b)).toContain('n-20261123-100130')
+    expect(b.schedules.inspect('n')).toMatchObject({
+      status: 'ok',
+      failures: 0,
+      lastError: { code: 'CANCELLED', message: expect.stringMatching(/^retention could not be applied/) },
+    })
+  })
+
+  test.each([
+    ['whole copies: two at a time, the others wait, and can be cancelled', false, 2],
+    ['snapshots that cost nothing do not wait', true, 3],
+  ])('%s', async (_, cheap, atOnce) => {
+    await using b = await open({ cheap })
+    for (const name of ['w1', 'w2', 'w3']) {
+      await b.t.volumes.create({ name })
+      await b.schedules.create({ ...hourly, volume: name, snapshot: true })
+    }
+    const gate = b.t.driver.block('snapshots.create')
+    const runs = ['w1', 'w2', 'w3'].map((name) => b.schedules.run(name))
+    const ended = Promise.allSettled(runs)
+    const making = (): number => b.t.core.operations.list().filter(({ kind }) => kind === 'snapshot.create').length
+    await until('those that may', () => making() === atOnce)
+    await aWhile()
+    expect(making()).toBe(atOnce)
+    const third = b.t.core.operations.list().find(({ kind, subject }) => kind === 'schedule.run' && subject === 'w3')
+    b.t.core.operations.cancel(third?.id ?? '')
+    await expect(runs[2]).rejects.toEqual(refuses('CANCELLED', /schedule.run of w3 was cancelled/))
+    gate.open()
+    expect((await ended).map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected'])
   })
 
   test('tells why it failed', async () => {
@@ -335,7 +461,7 @@ describe('a run that fails', () => {
     b.schedules.start()
     vi.setSystemTime(Date.parse('2026-11-24T03:00:00Z'))
     for (const [failures, wait] of [1, 5, 15].map((minutes, i) => [i + 1, minutes * minute] as const)) {
-      await until(`failure ${failures}`, () => b.schedules.inspect('n').failures === failures)
+      await until(`failure ${failures}`, () => hasFailed(b, 'n', failures))
       expect(b.schedules.inspect('n')).toMatchObject({
         status: 'failing',
         nextRunAt: new Date(Date.now() + wait).toISOString(),
@@ -343,11 +469,12 @@ describe('a run that fails', () => {
       })
       pass(wait)
     }
-    await until('failure 4', () => b.schedules.inspect('n').failures === 4)
+    await until('failure 4', () => hasFailed(b, 'n', 4))
     expect(b.schedules.inspect('n')).toMatchObject({ nextRunAt: '2026-11-25T03:00:00.000Z' })
     b.backups.failure = undefined
     vi.setSystemTime(Date.parse('2026-11-25T03:00:00Z'))
-    await until('success', () => b.schedules.inspect('n').lastSuccessAt === '2026-11-25T03:00:00.000Z')
+    await until('success', () => hasRun(b, 'n'))
+    expect(b.schedules.inspect('n').lastSuccessAt).toBe('2026-11-25T03:00:00.000Z')
     expect(b.schedules.inspect('n')).toMatchObject({ status: 'ok', failures: 0, lastError: null })
   })
 
@@ -452,7 +579,7 @@ describe('retention', () => {
     await b.schedules.run('n')
     const whose = { volume: 'db', labels: { 'holdfast.schedule': 'n' }, host: hostname() }
     const rules = { ...whose, keep: 'daily=7', timeZone: 'Asia/Tokyo' }
-    expect(b.backups.forgotten).toEqual([[{ at: 'nas' }, rules]])
+    expect(b.backups.forgotten).toEqual([[{ at: 'nas' }, rules, { operationId: expect.any(String) }]])
   })
 
   test('prunes a target once a day, whoever backs up to it; another’s prune is as good', async () => {
@@ -504,13 +631,15 @@ describe('paused, in the trash, removed', () => {
     await b.schedules.create({ ...hourly, name: 'n', snapshot: true })
     b.schedules.start()
     await b.t.volumes.remove('db')
-    expect(b.schedules.inspect('n')).toMatchObject({ volume: 'db', status: 'paused', nextRunAt: null })
+    expect(b.schedules.inspect('n')).toMatchObject({ volume: 'db', status: 'asleep', nextRunAt: null })
+    expect(b.schedules.list('db').map(({ status }) => status)).toEqual(['asleep'])
     pass(3 * hour)
     await aWhile()
-    await expect(b.schedules.run('n')).rejects.toEqual(
-      refuses('FAILED_PRECONDITION', /is in the trash; restore it first/),
-    )
-    expect(await diagnose(b)).toEqual([])
+    for (const call of [() => b.schedules.run('n'), () => b.schedules.resume('n')]) {
+      const message = /^schedule n is asleep: its volume db is in the trash; run: holdfast trash restore db/
+      await expect(call()).rejects.toEqual(refuses('FAILED_PRECONDITION', message))
+    }
+    expect(await diagnose(b)).toEqual(['warning schedule-asleep'])
     await b.t.trash.restore('db')
     expect(b.schedules.inspect('n')).toMatchObject({ status: 'ok', nextRunAt: '2026-11-23T14:00:00.000Z' })
     expect(snapshotNames(b)).toEqual([])
@@ -518,6 +647,74 @@ describe('paused, in the trash, removed', () => {
     await until('the run', () => snapshotNames(b).length === 1)
     await b.t.volumes.remove('db', { purge: true })
     expect(b.schedules.list()).toEqual([])
+    await until('a word', () => b.t.logged.some((line) => /gone: its volume was removed for good.*"n"/.test(line)))
+  })
+
+  test('one that is paused in the trash is not complained of, and one that a user has removed not told', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', snapshot: true })
+    b.schedules.start()
+    await b.schedules.pause('n')
+    await b.t.volumes.remove('db')
+    expect(b.schedules.inspect('n')).toMatchObject({ status: 'asleep' })
+    expect(await diagnose(b)).toEqual([])
+    await b.schedules.remove('n')
+    await aWhile()
+    expect(b.t.logged.filter((line) => /schedule/.test(line))).toEqual([])
+  })
+
+  test('it goes on at once with a new volume of the name, and a purge of the old one does not take it away', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', snapshot: true })
+    await b.schedules.run('n')
+    b.schedules.start()
+    await aWhile()
+    await b.t.volumes.remove('db')
+    await b.t.volumes.create({ name: 'db' })
+    expect(b.schedules.list('db')).toEqual([expect.objectContaining({ name: 'n', status: 'ok' })])
+    await b.t.trash.empty(['db'])
+    pass(minute)
+    expect(await b.schedules.run('n')).toMatchObject({ status: 'ok', failures: 0 })
+    expect(snapshotNames(b)).toEqual(['n-20261123-100130'])
+    const moved = /goes on with another volume of the same name/
+    await until('a word', () => b.t.logged.some((line) => moved.test(line)))
+    expect(b.t.logged.filter((line) => moved.test(line))).toHaveLength(1)
+  })
+
+  test('the old volume, restored under another name, leaves it with the new one', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', snapshot: true })
+    await b.t.volumes.remove('db')
+    await b.t.volumes.create({ name: 'db' })
+    await b.t.trash.restore('db', 'old')
+    expect(b.schedules.inspect('n')).toMatchObject({ volume: 'db', status: 'ok' })
+  })
+
+  test('of two that were removed one after the other, the one that is restored has it', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', snapshot: true })
+    await b.t.volumes.remove('db')
+    pass(minute)
+    await b.t.volumes.create({ name: 'db' })
+    await b.t.volumes.remove('db')
+    const [oldest] = b.t.trash.list()
+    await b.t.trash.restore(oldest?.id ?? '')
+    expect(b.schedules.inspect('n')).toMatchObject({ volume: 'db', status: 'ok' })
+    await b.t.trash.empty([])
+    expect(b.schedules.inspect('n')).toMatchObject({ volume: 'db', status: 'ok' })
+  })
+
+  test('a run that is under way when its volume is replaced is not taken for one that never ended', async () => {
+    await using b = await open()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    b.backups.gate = promise
+    await b.schedules.create({ ...hourly, name: 'n', target: 'nas' })
+    const running = b.schedules.run('n')
+    await until('the backup', () => openBackup(b) !== undefined)
+    await b.t.volumes.remove('db')
+    await b.t.volumes.create({ name: 'db' })
+    resolve()
+    expect(await running).toMatchObject({ status: 'ok', failures: 0, lastSuccessAt: '2026-11-23T10:00:30.000Z' })
   })
 
   test('one that is removed while it runs leaves nothing behind', async () => {
@@ -570,12 +767,14 @@ describe('after the daemon was down', () => {
     first.backups.gate = new Promise(() => undefined)
     await first.schedules.create({ ...hourly, name: 'n', target: 'nas' })
     first.schedules.run('n', { operationId: '00000000-0000-0000-0000-000000000001' }).catch(() => undefined)
-    await until('the backup', () => first.t.core.operations.list().length === 1)
+    await until('the backup', () => openBackup(first) !== undefined)
     await using b = await first.nextLife()
     b.schedules.start()
     await aWhile()
     expect(b.schedules.inspect('n')).toMatchObject({ status: 'running', failures: 0 })
     expect(b.t.core.operations.list(true).filter(({ kind }) => kind === 'backup.create')).toHaveLength(1)
+    expect(b.t.core.operations.inspect('00000000-0000-0000-0000-000000000001').state).toBe('running')
+    b.t.core.operations.cancel('00000000-0000-0000-0000-000000000001')
   })
 
   test('a backup of before the clock was set back is not taken for that of a new run', async () => {
@@ -593,16 +792,16 @@ describe('after the daemon was down', () => {
     await first.schedules.create({ ...hourly, name: 'n', target: 'nas', keep: 'last=1' })
     first.schedules.start()
     pass(hour)
-    await until('the backup', () => first.t.core.operations.list().length === 1)
+    await until('the backup', () => openBackup(first) !== undefined)
     await using b = await first.nextLife()
     expect(b.schedules.inspect('n')).toMatchObject({ failures: 0, lastError: null, lastSuccessAt: null })
     b.schedules.start()
     await aWhile()
     expect(b.schedules.inspect('n')).toMatchObject({ status: 'running' })
-    const [operation] = b.t.core.catalog.runningOperations()
+    const operation = openBackup(b)
     if (!operation) throw new Error('the backup is not open any more')
     await b.t.core.operations.close(operation, 'done', [])
-    await until('the end', () => b.schedules.inspect('n').lastSuccessAt !== null)
+    await until('the end', () => hasRun(b, 'n'))
     expect(b.backups.made).toEqual([])
     expect(b.backups.forgotten).toHaveLength(1)
     expect(b.schedules.inspect('n')).toMatchObject({ status: 'ok', lastRunAt: '2026-11-23T11:00:30.000Z' })
@@ -613,9 +812,9 @@ describe('after the daemon was down', () => {
     first.backups.gate = new Promise(() => undefined)
     await first.schedules.create({ ...hourly, name: 'n', target: 'nas' })
     first.schedules.run('n').catch(() => undefined)
-    await until('the backup', () => first.t.core.operations.list().length === 1)
+    await until('the backup', () => openBackup(first) !== undefined)
     await using b = await first.nextLife()
-    const [operation] = b.t.core.catalog.runningOperations()
+    const operation = openBackup(b)
     if (!operation) throw new Error('the backup is not open any more')
     await b.t.core.operations.close(operation, 'failed', [], new AppError('NO_SPACE', 'the store is full'))
     b.schedules.start()
@@ -634,14 +833,14 @@ describe('after the daemon was down', () => {
     first.backups.gate = new Promise(() => undefined)
     await first.schedules.create({ ...hourly, name: 'n', snapshot: true, target: 'nas' })
     first.schedules.run('n').catch(() => undefined)
-    await until('the backup', () => first.t.core.operations.list().length === 1)
+    await until('the backup', () => openBackup(first) !== undefined)
     await using b = await first.nextLife()
-    const [operation] = b.t.core.catalog.runningOperations()
+    const operation = openBackup(b)
     // As after a crash in the moment between the two.
     await b.t.core.catalog.write({ sql: 'DELETE FROM operations WHERE id = ?', params: [operation?.id ?? ''] })
     pass(10 * minute)
     b.schedules.start()
-    await until('the end', () => b.schedules.inspect('n').lastSuccessAt !== null)
+    await until('the end', () => hasRun(b, 'n'))
     expect(b.backups.made).toEqual([expect.objectContaining({ snapshot: 'n-20261123-100030' })])
     expect(snapshotNames(b)).toEqual(['n-20261123-100030'])
   })
