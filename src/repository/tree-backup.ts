@@ -43,7 +43,7 @@ export interface TreeBackupArgs {
 /** Chunks that one backup may add before it stops deduplicating within itself. */
 const roomForNew = 2_000_000
 /** Records that may wait for contents read out of order. */
-const mostWaiting = 25_000
+const mostWaiting = 8_000
 const none = Buffer.alloc(0)
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {
