@@ -11,7 +11,7 @@ import { kinds } from './chunk-entry.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { ChunkTable, type SharedTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
-import { type BackupLabels, commit, isMarkedDamaged, readBackup } from './commit.ts'
+import { type BackupLabels, commit, isDamaged, readBackup } from './commit.ts'
 import { type Content, ContentBuilder, listLength, oneReference, type Stretch, stretches } from './content.ts'
 import type { Extent } from './data-extents.ts'
 import type { IndexedPack } from './index-object.ts'
@@ -94,7 +94,7 @@ function findParent(context: TaskContext, table: ChunkTable, args: BlockBackupAr
   }
   const reader = new ChunkReader(context.bridge, context.seal, table)
   const root = Buffer.from(backup.root, 'hex')
-  if (isMarkedDamaged(context, args.parent) || !table.has(root)) return null
+  if (isDamaged(context, table, backup) || !table.has(root)) return null
   const { content } = readBlockRoot(reader.read(root))
   const lists = [...stretches({ ...content, level: content.level - 1 }, (id) => reader.read(id))]
   if (lists.some(({ id }) => id && !table.has(id))) return null

@@ -17,7 +17,7 @@ export interface CheckedPack {
   readonly fact: string | undefined
   /** Ids of the chunks that do not open. */
   readonly lost: readonly Uint8Array[]
-  /** With `salvage`: a new pack of the chunks that do, when some do not. */
+  /** With `salvage`: new packs of the chunks that do, when something is wrong. */
   readonly salvaged: readonly IndexedPack[]
 }
 
@@ -48,9 +48,10 @@ export function checkPack(context: TaskContext, args: CheckPackArgs): CheckedPac
       writer.add({ id: entry.id, length: content.length, method, kind: entry.kind }, bytes)
     }
   }
-  if (lost.length > 0 && args.salvage) writer.flush()
   const chunksFact = lost.length > 0 ? `${lost.length} of its chunks are corrupt` : undefined
-  return { fact: fact ?? chunksFact, lost, salvaged: writer.takeStored() }
+  const wrong = fact ?? chunksFact
+  if (wrong && args.salvage) writer.flush()
+  return { fact: wrong, lost, salvaged: wrong ? writer.takeStored() : [] }
 }
 
 /** What is wrong with a pack's size, head, directory or foot. */

@@ -1,21 +1,20 @@
 /**
- * verify and repair (FORMAT.md 9). Verify trusts nothing but the key: indexes against packs, manifests against indexes, and with `readData` every
- * byte of every pack. Repair makes the indexes agree with the packs again. Leads of jobs; run in a worker.
+ * verify (FORMAT.md 9). Trusts nothing but the key: indexes against packs, manifests against indexes, and with `readData` every byte of every pack.
+ * What it finds is written down, so that the next backup relies on none of it: damaged packs are condemned, damaged backups marked. The lead of a job;
+ * runs in a worker.
  */
 
 import { isAppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import type { ListedObject } from './bridge.ts'
 import type { CheckedPack } from './check-pack.ts'
+import { entryLength } from './chunk-entry.ts'
 import { ChunkTable } from './chunk-table.ts'
-import { encodeCondemned } from './condemned.ts'
+import { condemn } from './condemned.ts'
 import { type IndexedPack, readIndex } from './index-object.ts'
-import { IndexWriter } from './index-writer.ts'
-import { fetched, listIndexes } from './known-chunks.ts'
+import { fetched, listIndexes, notThere, readCondemned } from './known-chunks.ts'
 import { folders, idOf, newId, objectName } from './layout.ts'
-import { Lease } from './lease.ts'
 import { type Backup, parseManifest } from './manifest.ts'
-import { readPackDirectory } from './pack.ts'
 import { Reachable } from './reachable.ts'
 import type { TaskContext } from './tasks.ts'
 
@@ -62,7 +61,11 @@ class Verify {
   readonly #context: TaskContext
   readonly #args: VerifyArgs
   readonly #problems: Problem[] = []
-  readonly #stored: ReadonlyMap<string, ListedObject>
+  /** Packs that were found damaged, by their ids: now, or before and not swept yet. */
+  readonly #damaged = new Map<string, Problem>()
+  /** Packs that are condemned already: all, and those of them that are for damage. */
+  readonly #condemned = new Set<string>()
+  readonly #known = new Set<string>()
   /** Ids of chunks that do not open, latin1. */
   readonly #lost = new Set<string>()
   #bytesRead = 0
@@ -70,20 +73,37 @@ class Verify {
   constructor(context: TaskContext, args: VerifyArgs) {
     this.#context = context
     this.#args = args
-    this.#stored = listPacks(context)
   }
 
   run(): VerifyResult {
+    this.#readCondemned()
     const packs = this.#readIndexes()
-    const table = this.#tableOf(packs)
-    if (this.#args.readData) this.#readPacks(packs)
+    const gone = new Set(notThere(this.#context.bridge, this.#unlisted(packs)))
+    const there = packs.filter((pack) => !gone.has(pack))
+    // What was found damaged once is looked at again, so that every verify knows what is lost.
+    this.#readPacks(this.#args.readData ? there : there.filter(({ id }) => this.#known.has(id)))
+    const table = this.#tableOf(there)
     const backups = this.#readManifests()
     const all = this.#reachAll(table, backups)
     // Backups share what they reach: only when something is missing is it worth finding out for each.
     const damaged = all.missing.length === 0 ? [] : backups.flatMap((backup) => this.#damage(table, backup))
+    this.#noteMissing(all)
+    this.#report([...gone], all, table)
     this.#mark(backups, damaged)
+    condemn(
+      this.#context,
+      [...this.#damaged.keys()].filter((id) => !this.#known.has(id)),
+      'damage',
+    )
     const counted = { backups: backups.length, packs: packs.length, chunks: table.size, bytesRead: this.#bytesRead }
     return { ...counted, problems: this.#problems, damaged }
+  }
+
+  #readCondemned(): void {
+    for (const { id, packs, damaged, corrupt } of readCondemned(this.#context)) {
+      if (corrupt) this.#problems.push({ object: objectName('condemned', id), fact: 'is corrupt; it is ignored' })
+      for (const pack of packs) (damaged ? this.#known : this.#condemned).add(pack)
+    }
   }
 
   #readIndexes(): IndexedPack[] {
@@ -97,20 +117,26 @@ class Verify {
     return [...packs.values()]
   }
 
-  /** Without the packs that are not there. */
+  #unlisted(packs: readonly IndexedPack[]): IndexedPack[] {
+    const stored = listPacks(this.#context)
+    return packs.filter(({ id, size }) => stored.get(id)?.size !== size)
+  }
+
+  /** Sound packs first, those that no prune is about to delete before all: what is also there is not lost. */
   #tableOf(packs: readonly IndexedPack[]): ChunkTable {
-    const entries = packs.reduce((sum, { directory }) => sum + directory.length / 44, 0)
+    const entries = packs.reduce((sum, { directory }) => sum + directory.length / entryLength, 0)
     const table = ChunkTable.create(entries, packs.length)
-    for (const pack of packs) {
-      const name = objectName('packs', pack.id)
-      const size = this.#stored.get(pack.id)?.size ?? this.#context.bridge.call('stat', { key: name })
-      if (size === pack.size) this.#note(name, () => table.addPack(pack))
-      else
-        this.#problems.push({
-          object: name,
-          fact: size === null ? 'is missing' : `has ${size} bytes instead of ${pack.size}`,
-        })
+    const add = (some: readonly IndexedPack[]) => {
+      for (const pack of some) this.#note(objectName('packs', pack.id), () => table.addPack(pack))
     }
+    const { sound = [], damaged = [] } = Object.groupBy(packs, ({ id }) =>
+      this.#damaged.has(id) ? 'damaged' : 'sound',
+    )
+    const isLast = ({ id }: IndexedPack) => this.#condemned.has(id) || this.#known.has(id)
+    add(sound.filter((pack) => !isLast(pack)))
+    add(sound.filter(isLast))
+    for (const id of this.#lost) if (table.has(Buffer.from(id, 'latin1'))) this.#lost.delete(id)
+    add(damaged)
     return table
   }
 
@@ -126,15 +152,39 @@ class Verify {
         outstanding--
         this.#bytesRead += pack.size
         this.#noteChecked(pack.id, answer as CheckedPack)
-        bridge.post('progress', { done: this.#bytesRead, total, unit: 'bytes' }, () => undefined)
+        if (this.#args.readData) {
+          bridge.post('progress', { done: this.#bytesRead, total, unit: 'bytes' }, () => undefined)
+        }
       })
     }
     bridge.pumpUntil(() => outstanding === 0)
   }
 
   #noteChecked(id: string, { fact, lost }: CheckedPack): void {
-    if (fact) this.#problems.push({ object: objectName('packs', id), fact })
+    if (fact) this.#damaged.set(id, { object: objectName('packs', id), fact })
     for (const chunk of lost) this.#lost.add(Buffer.from(chunk).toString('latin1'))
+  }
+
+  /** Chunks of trees are read by every verify. */
+  #noteMissing({ missing }: Reachable): void {
+    for (const { pack, id } of missing) {
+      if (pack === null || this.#damaged.has(pack)) continue
+      this.#damaged.set(pack, { object: objectName('packs', pack), fact: `its chunk ${id} is corrupt` })
+    }
+  }
+
+  /**
+   * Packs that are damaged or gone are a problem while a backup needs something of them. Healed, they are none, and those that are there are deleted by a
+   * later prune; but what has rotted is told once in any case.
+   */
+  #report(gone: readonly IndexedPack[], all: Reachable, table: ChunkTable): void {
+    const isShort = all.missing.length > 0 || this.#args.backup !== null
+    const needed = isShort || this.#damaged.size === 0 ? new Set<string>() : neededPacks(all, table)
+    for (const [id, problem] of this.#damaged) {
+      if (isShort || needed.has(id) || !this.#known.has(id)) this.#problems.push(problem)
+    }
+    if (!isShort) return
+    for (const { id } of gone) this.#problems.push({ object: objectName('packs', id), fact: 'is missing or cut off' })
   }
 
   #readManifests(): Backup[] {
@@ -204,100 +254,22 @@ class Verify {
   }
 }
 
-function listPacks({ bridge }: TaskContext): Map<string, ListedObject> {
+/** Packs in which something lies that is reached and that no better pack holds. */
+function neededPacks(reachable: Reachable, table: ChunkTable): Set<string> {
+  const packs = new Set<number>()
+  for (let i = 0; i < table.size; i++) {
+    const place = reachable.isMarked(i) ? table.place(i) : undefined
+    if (place) packs.add(place.pack)
+  }
+  return new Set([...packs].map((number) => table.packId(number)))
+}
+
+/** All packs that the store lists, by id. */
+export function listPacks({ bridge }: TaskContext): Map<string, ListedObject> {
   const packs = new Map<string, ListedObject>()
   for (const object of bridge.list(folders.packs)) {
     const id = idOf('packs', object.key)
     if (id) packs.set(id, object)
   }
   return packs
-}
-
-export interface RepairResult {
-  /** Packs indexed, and those left out because they are damaged beyond use. */
-  readonly packs: number
-  readonly leftOut: readonly Problem[]
-  /** Chunks that were lost for good; a later backup of the same data stores them again. */
-  readonly lostChunks: number
-}
-
-/**
- * Writes all indexes anew from the packs. With `readData` each pack is read whole, and what is sound in a damaged one is copied to a new pack. Interrupted, it
- * leaves old and new indexes side by side, which does no harm.
- * @throws ABORTED while a prune is at work
- */
-export function repair(context: TaskContext, { readData }: { readonly readData: boolean }): RepairResult {
-  const lease = new Lease(context)
-  try {
-    return new Repair(context, lease, readData).run()
-  } finally {
-    lease.release()
-  }
-}
-
-class Repair {
-  readonly #context: TaskContext
-  readonly #lease: Lease
-  readonly #readData: boolean
-  readonly #index: IndexWriter
-  readonly #leftOut: Problem[] = []
-  #packs = 0
-  #lost = 0
-
-  constructor(context: TaskContext, lease: Lease, readData: boolean) {
-    this.#context = context
-    this.#lease = lease
-    this.#readData = readData
-    this.#index = new IndexWriter(context.bridge, context.seal)
-  }
-
-  run(): RepairResult {
-    const { bridge } = this.#context
-    const old = listIndexes(bridge)
-    const damaged: string[] = []
-    for (const [id, { size }] of listPacks(this.#context)) {
-      if (!this.#addPack(id, size)) damaged.push(id)
-      this.#lease.renew()
-    }
-    this.#index.flush()
-    if (old.length > 0) bridge.call('delete', { keys: old.map(({ key }) => key) })
-    this.#condemn(damaged)
-    return { packs: this.#packs, leftOut: this.#leftOut, lostChunks: this.#lost }
-  }
-
-  #addPack(id: string, size: number): boolean {
-    const { bridge, seal } = this.#context
-    const name = objectName('packs', id)
-    try {
-      const read = (start: number, end: number) => bridge.call('get', { key: name, start, end })
-      const directory = readPackDirectory(seal, name, size, read)
-      if (this.#readData && !this.#isSound(id, size, directory)) return false
-      this.#index.add([{ id, size, directory }])
-      this.#packs++
-      return true
-    } catch (error) {
-      if (!isAppError(error, 'CORRUPT', 'NOT_FOUND')) throw error
-      this.#leftOut.push({ object: name, fact: error.message })
-      return false
-    }
-  }
-
-  #isSound(id: string, size: number, directory: Buffer): boolean {
-    const args = { id, size, directory: new Uint8Array(directory), salvage: true }
-    const checked = this.#context.bridge.call('hand', { task: 'checkPack', args }) as CheckedPack
-    if (!checked.fact) return true
-    this.#leftOut.push({ object: objectName('packs', id), fact: checked.fact })
-    this.#lost += checked.lost.length
-    this.#index.add(checked.salvaged)
-    return false
-  }
-
-  /** Damaged packs are of no use to anybody: the next prune deletes them. */
-  #condemn(packs: readonly string[]): void {
-    if (packs.length === 0) return
-    const { bridge, seal } = this.#context
-    const name = objectName('condemned', newId('condemned'))
-    const bytes = new Uint8Array(seal.sealObject('C', name, encodeCondemned(packs)))
-    bridge.call('put', { key: name, bytes }, [bytes.buffer])
-  }
 }

@@ -33,6 +33,8 @@ const packCount = 1
 
 export class ChunkTable {
   readonly shared: SharedTable
+  /** Whether chunks that indexes name were left out, since their packs are gone or damaged. Not shared. */
+  isShort = false
   readonly #slots: Int32Array
   readonly #entries: Int32Array
   readonly #bytes: Buffer

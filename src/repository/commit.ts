@@ -59,7 +59,13 @@ export function readBackup({ bridge, seal }: TaskContext, id: string): Backup {
   return parseManifest(id, seal.openObject('M', name, object))
 }
 
-/** Whether a verify found that this backup lacks something. */
-export function isMarkedDamaged({ bridge }: TaskContext, id: string): boolean {
-  return bridge.call('list', { prefix: `damaged/${id}/`, after: null }).length > 0
+/**
+ * Whether a backup lacks something, and so cannot be a parent: a verify has found so, or the table is short of what it needs. Then all of it is walked.
+ */
+export function isDamaged(context: TaskContext, table: ChunkTable, backup: Backup): boolean {
+  if (context.bridge.call('list', { prefix: `damaged/${backup.id}/`, after: null }).length > 0) return true
+  if (!table.isShort) return false
+  const reachable = new Reachable(context, table)
+  reachable.addBackup(backup)
+  return reachable.missing.length > 0
 }

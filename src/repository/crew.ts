@@ -15,6 +15,7 @@ import {
   type RequestMessage,
   type Requests,
 } from './bridge.ts'
+import { pageLength } from './pack-listing.ts'
 import type { SealSecrets } from './seal.ts'
 
 /** What a repository needs of other programs. `exec` of system/exec.ts fits. */
@@ -46,7 +47,6 @@ export interface WorkerStart {
   readonly bell: SharedArrayBuffer
 }
 
-const pageLength = 1000
 /** Node's buffers share ArrayBuffers up to this length; larger ones are a pack's, of which a part is in use. */
 const mostShared = 2 ** 20
 /**

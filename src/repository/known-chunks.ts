@@ -1,10 +1,13 @@
 /** Reads all indexes into a table of chunks, and what prunes have condemned. Runs in workers. */
 
+import { isAppError } from '../errors.ts'
 import type { Bridge, ListedObject } from './bridge.ts'
+import { entryLength, idLength } from './chunk-entry.ts'
 import { ChunkTable } from './chunk-table.ts'
 import { type Condemned, parseCondemned } from './condemned.ts'
 import { type IndexedPack, readIndex } from './index-object.ts'
-import { folders, idOf } from './layout.ts'
+import { folders, idOf, objectName } from './layout.ts'
+import { PackListing } from './pack-listing.ts'
 import type { TaskContext } from './tasks.ts'
 
 /** Ids do not compress: an entry takes at least these many bytes of an index. */
@@ -31,23 +34,80 @@ export function loadChunks(context: TaskContext, { room, accept = () => true }: 
   return table
 }
 
-/** For a backup: what it may rely on is not what a prune is about to delete. */
+/**
+ * For a backup: without packs that are condemned or gone. `isShort` of the table tells whether chunks are lost by that, for all that the indexes
+ * say.
+ */
 export function loadReliableChunks(context: TaskContext, room: number): ChunkTable {
-  const condemned = condemnedPacks(context)
-  return loadChunks(context, { room, accept: ({ id }) => !condemned.has(id) })
-}
-
-/** For a reader: all chunks, and where a chunk is in several packs, one that no prune is about to delete. */
-export function loadAllChunks(context: TaskContext): ChunkTable {
-  const condemned = condemnedPacks(context)
-  if (condemned.size === 0) return loadChunks(context, { room: 0 })
-  const table = loadChunks(context, { room: 0, accept: ({ id }) => !condemned.has(id) })
-  for (const pack of indexedPacks(context)) if (condemned.delete(pack.id)) table.addPack(pack)
+  const { table, absent, damaged } = loadSound(context, room)
+  const gone = absent.length === 0 ? [] : notThere(context.bridge, absent)
+  for (const pack of absent) if (!gone.includes(pack)) table.addPack(pack)
+  table.isShort = [...gone, ...damaged].some(({ directory }) => hasMore(directory, table))
   return table
 }
 
-function condemnedPacks(context: TaskContext): Set<string> {
-  return new Set(readCondemned(context).flatMap(({ packs }) => packs))
+/** For a reader: all chunks, and where a chunk is in several packs, one that is there and that no prune is about to delete. */
+export function loadAllChunks(context: TaskContext): ChunkTable {
+  const { table, absent, waste, damaged } = loadSound(context, 0)
+  for (const pack of [...waste, ...damaged, ...absent]) table.addPack(pack)
+  return table
+}
+
+interface SoundChunks {
+  readonly table: ChunkTable
+  /** Packs that are not in it: condemned as waste or as damaged, or not listed. */
+  readonly waste: readonly IndexedPack[]
+  readonly damaged: readonly IndexedPack[]
+  readonly absent: readonly IndexedPack[]
+}
+
+function loadSound(context: TaskContext, room: number): SoundChunks {
+  const listing = new PackListing(context.bridge)
+  const condemned = condemnedPacks(context)
+  const left: Record<'waste' | 'damaged' | 'absent', IndexedPack[]> = { waste: [], damaged: [], absent: [] }
+  const accept = (pack: IndexedPack): boolean => {
+    const why = condemned.get(pack.id) ?? (listing.shows(pack) ? undefined : 'absent')
+    if (why) left[why].push(pack)
+    return why === undefined
+  }
+  return { table: loadChunks(context, { room, accept }), ...left }
+}
+
+/** Why packs are condemned. */
+function condemnedPacks(context: TaskContext): Map<string, 'waste' | 'damaged'> {
+  const packs = new Map<string, 'waste' | 'damaged'>()
+  for (const { packs: ids, damaged } of readCondemned(context)) {
+    for (const id of ids) if (damaged || !packs.has(id)) packs.set(id, damaged ? 'damaged' : 'waste')
+  }
+  return packs
+}
+
+/** Packs that a verify or a repair found damaged, and that are still there or were not swept. */
+export function damagedPacks(context: TaskContext): Set<string> {
+  const packs = [...condemnedPacks(context)].filter(([, why]) => why === 'damaged')
+  return new Set(packs.map(([id]) => id))
+}
+
+/** Those of `packs` that the store does not have, or not in their size. */
+export function notThere(bridge: Bridge, packs: readonly IndexedPack[]): IndexedPack[] {
+  const gone: IndexedPack[] = []
+  let outstanding = packs.length
+  for (const pack of packs) {
+    bridge.post('stat', { key: objectName('packs', pack.id) }, (size) => {
+      outstanding--
+      if (size !== pack.size) gone.push(pack)
+    })
+  }
+  bridge.pumpUntil(() => outstanding === 0)
+  return gone
+}
+
+/** Whether a pack's directory names a chunk that the table does not have. */
+function hasMore(directory: Uint8Array, table: ChunkTable): boolean {
+  for (let at = 0; at < directory.length; at += entryLength) {
+    if (!table.has(directory.subarray(at, at + idLength))) return true
+  }
+  return false
 }
 
 export function listIndexes(bridge: Bridge): ListedObject[] {
@@ -80,15 +140,22 @@ export function* indexedPacks(
 /** A condemnation with its age. */
 export interface StoredCondemned extends Condemned {
   readonly modifiedAtMs: number
+  /** It does not open, and so is ignored: its packs are as others. */
+  readonly corrupt: boolean
 }
 
 /** All condemnations that were not carried out yet. */
 export function readCondemned({ bridge, seal }: TaskContext): StoredCondemned[] {
   const listed = [...bridge.list(folders.condemned)].filter(({ key }) => idOf('condemned', key))
-  return [...fetched(bridge, listed)].map(({ name, object, modifiedAtMs }) => ({
-    ...parseCondemned(idOf('condemned', name) ?? '', seal.openObject('C', name, object)),
-    modifiedAtMs,
-  }))
+  return [...fetched(bridge, listed)].map(({ name, object, modifiedAtMs }) => {
+    const id = idOf('condemned', name) ?? ''
+    try {
+      return { ...parseCondemned(id, seal.openObject('C', name, object)), modifiedAtMs, corrupt: false }
+    } catch (error) {
+      if (!isAppError(error, 'CORRUPT')) throw error
+      return { id, packs: [], damaged: false, modifiedAtMs, corrupt: true }
+    }
+  })
 }
 
 interface Slot {

@@ -76,18 +76,18 @@ export class Lease {
     for (const { name, object } of fetched(this.#context.bridge, listed)) {
       const about = this.#open(name, object)
       const stored = byKey.get(name)
-      if (about && stored) held.push({ ...stored, ...about })
+      if (stored) held.push({ ...stored, ...about })
     }
     return held
   }
 
-  /** A lease that does not open is nobody's: it cannot hold up a prune for longer than any other. */
-  #open(name: string, object: Uint8Array): { holder: string; host: string } | undefined {
+  /** A lease that does not open is somebody's: it holds up a prune for as long as any other, and is removed then. */
+  #open(name: string, object: Uint8Array): { holder: string; host: string } {
     try {
       const { holder, host } = JSON.parse(Buffer.from(this.#context.seal.openObject('L', name, object)).toString())
       return { holder: String(holder), host: String(host) }
     } catch (error) {
-      if (isAppError(error, 'CORRUPT') || error instanceof SyntaxError) return undefined
+      if (isAppError(error, 'CORRUPT') || error instanceof SyntaxError) return { holder: '', host: 'an unknown host' }
       throw error
     }
   }

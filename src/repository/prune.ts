@@ -5,18 +5,26 @@
  * made sure, by reading all manifests in this very run, that no backup needs or another pack holds.
  */
 
-import { AppError } from '../errors.ts'
+import { AppError, isAppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import { maxPack } from './chunk-entry.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import { compress } from './compression.ts'
-import { encodeCondemned } from './condemned.ts'
+import { condemn } from './condemned.ts'
 import type { IndexedPack } from './index-object.ts'
 import { IndexWriter } from './index-writer.ts'
-import { fetched, indexedPacks, listIndexes, loadChunks, readCondemned, type StoredCondemned } from './known-chunks.ts'
-import { folders, idOf, newId, objectName } from './layout.ts'
+import {
+  fetched,
+  indexedPacks,
+  listIndexes,
+  loadChunks,
+  notThere,
+  readCondemned,
+  type StoredCondemned,
+} from './known-chunks.ts'
+import { folders, idOf, objectName } from './layout.ts'
 import { Lease } from './lease.ts'
 import { type Backup, parseManifest } from './manifest.ts'
 import { Reachable } from './reachable.ts'
@@ -48,6 +56,8 @@ const manySmall = 16
 /** More indexes than this are written anew as few. */
 const manyIndexes = 32
 
+const noDirectory = new Uint8Array(0)
+
 interface StoredPack {
   readonly size: Bytes
   readonly modifiedAtMs: number
@@ -69,6 +79,8 @@ class Prune {
   readonly #lease: Lease
   readonly #now: number
   readonly #stored = new Map<string, StoredPack>()
+  /** Packs of indexes that are not listed, or not in their size. */
+  readonly #absent: IndexedPack[] = []
   readonly #condemned: readonly StoredCondemned[]
   readonly #condemnedPacks: ReadonlySet<string>
   readonly #table: ChunkTable
@@ -99,7 +111,14 @@ class Prune {
   /** Packs that stay come first in the table: a chunk counts as being in a condemned pack only when it is nowhere else. */
   #load(): ChunkTable {
     const seen = new Set<string>()
-    const isFirst = ({ id }: IndexedPack) => !seen.has(id) && seen.add(id) !== undefined && this.#stored.has(id)
+    // A pack that was cut off counts as gone: its chunks may be whole in another, which is then the one to keep.
+    const isFirst = ({ id, size }: IndexedPack) => {
+      if (seen.has(id)) return false
+      seen.add(id)
+      const isWhole = this.#stored.get(id)?.size === size
+      if (!isWhole) this.#absent.push({ id, size, directory: noDirectory })
+      return isWhole
+    }
     const table = loadChunks(this.#context, {
       room: 0,
       accept: (pack) => !this.#condemnedPacks.has(pack.id) && isFirst(pack),
@@ -123,7 +142,7 @@ class Prune {
     if (!this.#args.dryRun) {
       this.#copyOut(new Set([...doomed, ...toCondemn.copy]))
       this.#sweep(ripe, doomed)
-      this.#condemn(toCondemn.all)
+      condemn(this.#context, [...toCondemn.all], 'waste')
     }
     return { ...result, copied: this.#copied }
   }
@@ -188,7 +207,7 @@ class Prune {
     const numbers = new Set([...Array(this.#table.packs).keys()].filter((i) => packs.has(this.#table.packId(i))))
     const places = [...this.#usedPlaces()].filter(({ pack }) => numbers.has(pack))
     places.sort((a, b) => a.pack - b.pack || a.offset - b.offset)
-    for (const { place, content } of this.#reader.readPlaces(places)) {
+    for (const { place, content } of this.#readPlaces(places)) {
       const { method, bytes } = compress(content)
       writer.add({ id: Buffer.from(place.id), length: content.length, method, kind: place.kind }, bytes)
       this.#copied += bytes.length
@@ -199,9 +218,26 @@ class Prune {
     index.flush()
   }
 
+  /** @throws FAILED_PRECONDITION for what is damaged: it stays, with the pack that it is in */
+  *#readPlaces(places: readonly ChunkPlace[]): ReturnType<ChunkReader['readPlaces']> {
+    try {
+      yield* this.#reader.readPlaces(places)
+    } catch (error) {
+      if (!isAppError(error, 'CORRUPT')) throw error
+      throw new AppError(
+        'FAILED_PRECONDITION',
+        `backups need what is damaged (${error.message}); run verify with --read-data, and remove the damaged backups or heal them by new ones before a prune`,
+        { cause: error },
+      )
+    }
+  }
+
   #sweep(ripe: readonly StoredCondemned[], doomed: ReadonlySet<string>): void {
     const { bridge } = this.#context
-    if (ripe.length > 0 || listIndexes(bridge).length > manyIndexes) this.#rewriteIndexes(doomed)
+    const gone = notThere(bridge, this.#absent).map(({ id }) => id)
+    if (ripe.length > 0 || gone.length > 0 || listIndexes(bridge).length > manyIndexes) {
+      this.#rewriteIndexes(new Set([...doomed, ...gone]))
+    }
     this.#delete([...doomed].map((id) => objectName('packs', id)))
     this.#delete(ripe.map(({ id }) => objectName('condemned', id)))
   }
@@ -219,14 +255,6 @@ class Prune {
     }
     index.flush()
     this.#delete(old.map(({ key }) => key))
-  }
-
-  #condemn(packs: ReadonlySet<string>): void {
-    if (packs.size === 0) return
-    const { bridge, seal } = this.#context
-    const name = objectName('condemned', newId('condemned'))
-    const bytes = new Uint8Array(seal.sealObject('C', name, encodeCondemned([...packs])))
-    bridge.call('put', { key: name, bytes }, [bytes.buffer])
   }
 
   #delete(keys: readonly string[]): void {

@@ -19,6 +19,8 @@ export interface MissingChunk {
   /** The path concerned, or what else it is part of. */
   readonly path: Buffer
   readonly fact: string
+  /** The pack that it was read from and found altered; null when it was not read. */
+  readonly pack: string | null
 }
 
 export class Reachable {
@@ -95,18 +97,21 @@ export class Reachable {
   /** Reads a chunk and has it looked into; damage is noted. @returns whether it was sound */
   #inspect(id: Buffer, look: (bytes: Uint8Array) => void): boolean {
     const before = this.missing.length
-    if (this.#table.locate(id) === undefined) return false
+    const place = this.#table.locate(id)
+    if (place === undefined) return false
     try {
       look(this.#reader.read(id))
       return true
     } catch (error) {
       if (!isAppError(error, 'CORRUPT')) throw error
-      if (this.missing.length === before) this.#lacks(id, 'corrupt, or in a pack that is missing')
+      if (this.missing.length === before) {
+        this.#lacks(id, 'corrupt, or in a pack that is missing', this.#table.packId(place.pack))
+      }
       return false
     }
   }
 
-  #lacks(id: Buffer, fact: string): void {
-    this.missing.push({ id: id.toString('hex'), path: this.#path, fact })
+  #lacks(id: Buffer, fact: string, pack: string | null = null): void {
+    this.missing.push({ id: id.toString('hex'), path: this.#path, fact, pack })
   }
 }

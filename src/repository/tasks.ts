@@ -22,7 +22,7 @@ const tasks: Readonly<Record<string, () => Promise<Task>>> = {
   finishEntries: async () => (await import('./write-files.ts')).finishEntries,
   listFiles: async () => (await import('./list-files.ts')).listFiles,
   verify: async () => (await import('./check.ts')).verify,
-  repair: async () => (await import('./check.ts')).repair,
+  repair: async () => (await import('./repair.ts')).repair,
   checkPack: async () => (await import('./check-pack.ts')).checkPack,
   prune: async () => (await import('./prune.ts')).prune,
   backupBlock: async () => (await import('./block-backup.ts')).backupBlock,
