@@ -12,7 +12,7 @@ import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import type { FormerFile, Profile } from './chunker.ts'
-import { type BackupLabels, commit, isMarkedDamaged, readBackup } from './commit.ts'
+import { type BackupLabels, commit, isDamaged, readBackup } from './commit.ts'
 import type { Content } from './content.ts'
 import { FileBatches, type ReadContent } from './file-batches.ts'
 import { IndexWriter } from './index-writer.ts'
@@ -134,7 +134,7 @@ class TreeBackup {
     if (parent === null) return undefined
     try {
       const backup = readBackup(this.#context, parent)
-      if (backup.kind !== 'tree' || isMarkedDamaged(this.#context, parent)) return undefined
+      if (backup.kind !== 'tree' || isDamaged(this.#context, this.#table, backup)) return undefined
       const reader = new ChunkReader(this.#context.bridge, this.#context.seal, this.#table)
       const segments = readTreeRoot(reader.read(Buffer.from(backup.root, 'hex')))
       for (const { id } of segments) reader.place(id)
