@@ -127,7 +127,7 @@ function readFile(hand: Hand, task: FileTask, count: (bytes: Bytes) => void): Fi
 const clockTickNs = 20_000_000n
 
 /** Whether a ctime is so young that it cannot prove later that nothing has changed: such a file is read again the next time. */
-function isRacy(ctimeNs: bigint): boolean {
+export function isRacy(ctimeNs: bigint): boolean {
   return BigInt(Date.now()) * 1_000_000n - ctimeNs < clockTickNs
 }
 

@@ -17,6 +17,7 @@ import type { Content } from './content.ts'
 import { FileBatches, type ReadContent } from './file-batches.ts'
 import { IndexWriter } from './index-writer.ts'
 import { loadReliableChunks } from './known-chunks.ts'
+import { LinkedReads, type NamedFile } from './linked-reads.ts'
 import type { Backup } from './manifest.ts'
 import { ParentCursor } from './parent-cursor.ts'
 import { Progress } from './progress.ts'
@@ -64,8 +65,7 @@ class TreeBackup {
   readonly #progress: Progress
   readonly #attributes: AttributeReader
   readonly #cursor: ParentCursor | undefined
-  /** Files with several names that are being read: the other names wait for the same content. */
-  readonly #linked = new Map<bigint, PendingRecord[]>()
+  readonly #links = new LinkedReads()
   #parent: string | null = null
   #device = 0n
   readonly #isStored = (id: Buffer) => this.#table.has(id)
@@ -112,6 +112,7 @@ class TreeBackup {
     this.#progress.total = this.#met
     this.#attributes.flush()
     this.#files.finish()
+    while (this.#readApart()) this.#files.finish()
     this.#context.bridge.pumpUntil(() => {
       this.#queue.drain()
       return this.#queue.length === 0
@@ -175,11 +176,18 @@ class TreeBackup {
     this.#visit(directory, name, path, inner.stat, isFormer)
     const innerPath = joinPath(path, Buffer.from(name, 'latin1'))
     if (isFormerDirectory) cursor?.enter()
-    if (inner.stat.dev === this.#device) this.#walk(inner, innerPath, isFormerDirectory)
+    if (inner.stat.dev !== this.#device) throw this.#refusal(innerPath)
+    this.#walk(inner, innerPath, isFormerDirectory)
     if (isFormerDirectory) cursor?.leave()
     else cursor?.skip()
     this.#queue.add(innerPath, none, endRecord)
     inner.release()
+  }
+
+  /** A backup is never silently less than its volume. */
+  #refusal(path: Buffer): AppError {
+    const fact = `'${path}' in ${this.#args.about.volume} is another file system, which the backup would leave out`
+    return new AppError('FAILED_PRECONDITION', `${fact}: unmount it, or keep it in a volume of its own`)
   }
 
   /** Records one entry, as it was or as it is. */
@@ -253,24 +261,32 @@ class TreeBackup {
       return
     }
     record.expect()
-    const waiting = this.#linked.get(stat.ino)
-    if (stat.nlink > 1n && waiting) {
-      waiting.push(record)
-      this.#progress.add(Number(stat.size))
-      return
-    }
-    const records = [record]
-    if (stat.nlink > 1n) this.#linked.set(stat.ino, records)
-    const task = {
-      size: Number(stat.size),
-      ctimeNs: stat.ctimeNs,
-      former: former ? formerFile(former, stat) : undefined,
-      isSparse: stat.blocks * 512n < stat.size,
-    }
+    const file = { record, directory, name, stat, former: former ? formerFile(former, stat) : undefined }
+    if (!this.#links.join(file)) this.#read(file)
+  }
+
+  #read(file: NamedFile): void {
+    const { record, directory, name, stat, former } = file
+    const reading = this.#links.begin(file)
+    const isSparse = stat.blocks * 512n < stat.size
+    const task = { size: Number(stat.size), ctimeNs: stat.ctimeNs, former, isSparse }
     this.#files.add(directory, name, task, (read) => {
-      this.#linked.delete(stat.ino)
-      for (const one of records) setContent(one, read)
+      setContent(record, read)
+      this.#links.end(reading, read, (other) => {
+        setContent(other.record, read)
+        this.#progress.add(Number(stat.size))
+      })
     })
+  }
+
+  /** Reads those that waited for the content of what turned out to be another file. @returns whether there were any */
+  #readApart(): boolean {
+    const apart = this.#links.takeApart()
+    for (const file of apart) {
+      this.#read(file)
+      file.directory.release()
+    }
+    return apart.length > 0
   }
 
   #count(record: PendingRecord): void {
@@ -290,6 +306,7 @@ class TreeBackup {
     this.#files.flush()
     this.#attributes.flush()
     bridge.pumpUntil(() => {
+      if (this.#readApart()) this.#files.flush()
       this.#queue.drain()
       return this.#queue.length < mostWaiting / 2
     })
