@@ -12,6 +12,8 @@ import { flags, headLength, readRecord, statOf, type TreeRecord, typeOfMode, typ
 const hole = Buffer.alloc(idLength)
 /** The kernel's clock for files ticks every few ms. */
 const clockTickNs = 20_000_000n
+/** Of file systems that keep whole seconds only. */
+const wholeTickNs = 2_000_000_000n
 
 export class ParentCursor {
   readonly #segments: Iterator<Uint8Array>
@@ -72,13 +74,18 @@ export class ParentCursor {
     const view = this.#bytes
     // ctime first: it changes with everything else, so that of a changed file nothing more is looked at.
     return (
-      stat.ctimeNs < this.#unsureFrom &&
+      this.#isSureOf(stat.ctimeNs) &&
       this.#timeIs(stat.ctimeNs, at + 24, at + 36) &&
       this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
       BigInt.asIntN(64, stat.ino) === view.readBigInt64LE(at + 40) &&
       ((view[at + 3] ?? 0) & flags.changed) === 0 &&
       this.#ownsAre(stat)
     )
+  }
+
+  #isSureOf(timeNs: bigint): boolean {
+    const sureBefore = this.#unsureFrom - (timeNs % 1_000_000_000n === 0n ? wholeTickNs : 0n)
+    return timeNs < sureBefore
   }
 
   #ownsAre(stat: BigIntStats): boolean {
@@ -112,7 +119,7 @@ export class ParentCursor {
   matchesCopy(stat: BigIntStats): boolean {
     const at = this.#at
     const { type, size } = statOf(stat)
-    const wasSure = stat.mtimeNs < this.#unsureFrom && ((this.#bytes[at + 3] ?? 0) & flags.changed) === 0
+    const wasSure = this.#isSureOf(stat.mtimeNs) && ((this.#bytes[at + 3] ?? 0) & flags.changed) === 0
     return (
       wasSure &&
       this.#bytes[at + 2] === type &&
