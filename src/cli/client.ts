@@ -16,7 +16,7 @@ export function socketOf(options: Readonly<Record<string, unknown>>, env: NodeJS
 }
 
 /** The methods that the admin API has. */
-export type Method = 'GET' | 'POST' | 'DELETE'
+export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
 
 /** What a request may have beside its path. */
 export interface RequestOptions {

@@ -24,6 +24,7 @@ export type Completion =
   | 'shell'
   | 'filter'
   | 'create-option'
+  | 'update-option'
 
 /** One argument, by its place. */
 export interface ArgumentSpec {

@@ -3,6 +3,7 @@
  * daemon. A daemon that does not answer is no error here: there are just no names.
  */
 
+import { changeableOptions } from '../server/create-options.ts'
 import type { BackupView } from '../server/schemas/backup.ts'
 import type { ScheduleView } from '../server/schemas/schedule.ts'
 import type { TargetView } from '../server/schemas/target.ts'
@@ -134,6 +135,7 @@ async function names(kind: Completion | undefined, begun: string, client: Client
   if (kind === undefined) return []
   if (kind === 'shell') return [...shells]
   if (kind === 'create-option') return createOptions
+  if (kind === 'update-option') return changeableOptions.map((key) => `${key}=`)
   if (kind === 'filter') return ['driver=', 'label=', 'name=', 'dangling=true']
   try {
     return await askNames[kind](client, begun)
@@ -169,7 +171,7 @@ async function backupNames(client: Client, begun: string): Promise<string[]> {
 
 const askNames: Readonly<
   Record<
-    Exclude<Completion, 'shell' | 'filter' | 'create-option'>,
+    Exclude<Completion, 'shell' | 'filter' | 'create-option' | 'update-option'>,
     (client: Client, begun: string) => Promise<string[]>
   >
 > = {

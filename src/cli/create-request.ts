@@ -1,8 +1,8 @@
 /** What `holdfast volume create` asks for: its flags and `-o` say the same things, together what Docker's `-o` alone says. */
 
 import { AppError } from '../errors.ts'
-import { addCreateOption, parseCreateOptions } from '../server/create-options.ts'
-import type { CreateVolumeRequest, NewVolume } from '../server/schemas.ts'
+import { addCreateOption, parseCreateOptions, parseUpdateOptions } from '../server/create-options.ts'
+import type { CreateVolumeRequest, NewVolume, UpdateVolumeRequest } from '../server/schemas.ts'
 import { parseLabels, parsePair } from './pairs.ts'
 
 interface CreateOptions {
@@ -42,4 +42,11 @@ export function createRequest(
   for (const [key, value] of Object.entries(parseLabels(label))) addCreateOption(opts, `label.${key}`, value)
   for (const text of [...option, ...opt]) addCreateOption(opts, ...parsePair('-o', text))
   return parseCreateOptions(name, Object.fromEntries(opts))
+}
+
+/** What `holdfast volume update` asks for. @throws INVALID_ARGUMENT for an option given twice, or one that cannot be changed */
+export function updateRequest(name: string, option: readonly string[]): UpdateVolumeRequest {
+  const opts = new Map<string, string>()
+  for (const text of option) addCreateOption(opts, ...parsePair('-o', text))
+  return parseUpdateOptions(name, Object.fromEntries(opts))
 }

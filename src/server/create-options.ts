@@ -4,7 +4,8 @@
  */
 
 import { AppError } from '../errors.ts'
-import type { CreateVolumeRequest } from '../services/contract.ts'
+import type { CreateVolumeRequest, UpdateVolumeRequest } from '../services/contract.ts'
+import { suggestion } from '../units.ts'
 
 const labelPrefix = 'label.'
 
@@ -19,6 +20,22 @@ const fields: Readonly<Record<string, Exclude<keyof CreateVolumeRequest, 'name' 
   'post-snapshot': 'postSnapshot',
   'hook-container': 'hookContainer',
   'hook-timeout': 'hookTimeout',
+}
+
+/** Of those the ones that `holdfast volume update` changes. */
+export const changeableOptions = ['pre-snapshot', 'post-snapshot', 'hook-container', 'hook-timeout'] as const
+
+/**
+ * Reads the options of an update.
+ * @throws INVALID_ARGUMENT for one that a volume keeps as it was made
+ */
+export function parseUpdateOptions(name: string, opts: Readonly<Record<string, string>>): UpdateVolumeRequest {
+  const read = ([key, value]: [string, string]): [string | undefined, string] => {
+    if ((changeableOptions as readonly string[]).includes(key)) return [fields[key], value]
+    const hint = suggestion(key, changeableOptions)
+    throw new AppError('INVALID_ARGUMENT', `option '${key}' of volume ${name} cannot be changed${hint}`)
+  }
+  return Object.fromEntries(Object.entries(opts).map(read))
 }
 
 /**

@@ -11,6 +11,7 @@ import type {
   OperationView,
   SnapshotView,
   TrashView,
+  UpdateVolumeRequest,
   VolumeView,
 } from '../services/contract.ts'
 import { array, nullable, object, viewOf } from './json-schema.ts'
@@ -19,7 +20,17 @@ import { targetView } from './schemas/target.ts'
 import { bytes, bytesOrNull, count, flag, text, textMap, time, timeOrNull } from './schemas/words.ts'
 
 /** The types of the views, for those who may not know the services. */
-export type { CreateVolumeRequest, Finding, InfoView, NewVolume, OperationView, SnapshotView, TrashView, VolumeView }
+export type {
+  CreateVolumeRequest,
+  Finding,
+  InfoView,
+  NewVolume,
+  OperationView,
+  SnapshotView,
+  TrashView,
+  UpdateVolumeRequest,
+  VolumeView,
+}
 
 const scope = { enum: ['local', 'global'] } as const
 

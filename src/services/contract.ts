@@ -95,6 +95,12 @@ export interface CreateVolumeRequest extends NewVolume {
   readonly target?: string | undefined
 }
 
+/** Hooks to change, as for a creation; an empty text removes one, and what is left out stays. */
+export type UpdateVolumeRequest = Pick<
+  CreateVolumeRequest,
+  'preSnapshot' | 'postSnapshot' | 'hookContainer' | 'hookTimeout'
+>
+
 export interface VolumeFilter {
   readonly driver?: string | undefined
   /** `*` and `?` stand for any characters and any one character. */
@@ -130,6 +136,8 @@ export interface VolumeService {
    */
   remove(name: string, options?: { readonly purge?: boolean } & CallOptions): Promise<void>
   resize(name: string, size: string, call?: CallOptions): Promise<VolumeView>
+  /** Changes its hooks; what runs keeps those that it began with. @throws INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION */
+  update(name: string, request: UpdateVolumeRequest): Promise<VolumeView>
   /** @returns bytes given back per volume @param names all that can be trimmed when empty */
   trim(names: readonly string[]): Promise<{ name: string; trimmed: Bytes }[]>
   /** Exact use; walks the data where there is no quota. @param names all when empty */
@@ -418,7 +426,8 @@ export interface ScheduleView {
   readonly keepSnapshots: string | null
   readonly jitterMs: number
   readonly createdAt: Timestamp
-  readonly status: 'ok' | 'running' | 'failing' | 'paused'
+  /** `asleep`: its volume is in the trash; it goes on when that, or another one of its name, is alive. */
+  readonly status: 'ok' | 'running' | 'failing' | 'paused' | 'asleep'
   readonly nextRunAt: Timestamp | null
   readonly lastRunAt: Timestamp | null
   readonly lastSuccessAt: Timestamp | null
@@ -442,14 +451,19 @@ export interface CreateScheduleRequest {
 }
 
 export interface ScheduleService {
-  /** @throws INVALID_ARGUMENT for a cron expression, time zone or retention; ALREADY_EXISTS; NOT_FOUND for volume or target */
+  /**
+   * The same again, under any name when none is given, is success and makes nothing.
+   * @throws INVALID_ARGUMENT for a cron expression, time zone or retention; ALREADY_EXISTS, with the differences listed, for another one of that
+   * name; NOT_FOUND for volume or target
+   */
   create(request: CreateScheduleRequest): Promise<ScheduleView>
   list(volume?: string): ScheduleView[]
   inspect(name: string): ScheduleView
   remove(name: string): Promise<void>
-  /** Runs it now and waits for it; a run under way is joined. @throws what the run throws */
+  /** Runs it now and waits for it; a run under way is joined. @throws what the run throws; FAILED_PRECONDITION while it is asleep */
   run(name: string, call?: CallOptions): Promise<ScheduleView>
   pause(name: string): Promise<ScheduleView>
+  /** @throws FAILED_PRECONDITION while it is asleep */
   resume(name: string): Promise<ScheduleView>
 }
 

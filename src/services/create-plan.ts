@@ -46,12 +46,7 @@ export function planCreate(
   const options = request.options ?? {}
   const hooks = parseHooks(request)
   checkOptions(name, driverFor(driver), options)
-  checkLength(name, {
-    ...options,
-    ...request.labels,
-    'pre-snapshot': hooks.pre ?? '',
-    'post-snapshot': hooks.post ?? '',
-  })
+  checkLength(name, options, request.labels ?? {}, hooks)
   return {
     name,
     driver,
@@ -108,8 +103,15 @@ function checkOptions(name: string, driver: Driver, options: Readonly<Record<str
 /** Every list of volumes carries them, and Docker waits for that. */
 const longestOptions = 64 * 2 ** 10
 
-function checkLength(name: string, words: Readonly<Record<string, string>>): void {
-  const length = Object.entries(words).reduce((sum, [key, value]) => sum + key.length + value.length, 0)
+/** @throws INVALID_ARGUMENT when what a user says of a volume is too long */
+export function checkLength(
+  name: string,
+  options: Readonly<Record<string, string>>,
+  labels: Readonly<Record<string, string>>,
+  { pre = '', post = '' }: Hooks,
+): void {
+  const words = Object.entries({ ...options, ...labels, 'pre-snapshot': pre, 'post-snapshot': post })
+  const length = words.reduce((sum, [key, value]) => sum + key.length + value.length, 0)
   if (length <= longestOptions) return
   throw new AppError(
     'INVALID_ARGUMENT',

@@ -3,7 +3,7 @@
 import { AppError } from '../errors.ts'
 import type { Hooks } from '../model.ts'
 import { parseDuration } from '../units.ts'
-import type { CreateVolumeRequest } from './contract.ts'
+import type { UpdateVolumeRequest } from './contract.ts'
 
 /** A program with its arguments, in a container or on this node. */
 export type HookCommand = { readonly where: 'container' | 'host'; readonly argv: readonly [string, ...string[]] }
@@ -33,7 +33,7 @@ export function parseHookCommand(what: string, text: string): HookCommand {
  * The hooks of a request, checked; what was not asked for is left out.
  * @throws INVALID_ARGUMENT
  */
-export function parseHooks(request: CreateVolumeRequest): Hooks {
+export function parseHooks(request: UpdateVolumeRequest): Hooks {
   const { preSnapshot: pre, postSnapshot: post, hookContainer: container, hookTimeout } = request
   if (pre !== undefined) parseHookCommand('pre-snapshot', pre)
   if (post !== undefined) parseHookCommand('post-snapshot', post)
@@ -47,6 +47,30 @@ export function parseHooks(request: CreateVolumeRequest): Hooks {
     ...(container !== undefined && { container }),
     ...(timeoutMs !== undefined && { timeoutMs }),
   }
+}
+
+const fields = {
+  preSnapshot: 'pre',
+  postSnapshot: 'post',
+  hookContainer: 'container',
+  hookTimeout: 'timeoutMs',
+} as const satisfies Record<keyof UpdateVolumeRequest, keyof Hooks>
+
+/**
+ * What a request makes of the hooks there are: an empty text removes one.
+ * @returns all hooks, and those of them that are new
+ * @throws INVALID_ARGUMENT, also for a request that changes nothing
+ */
+export function changeHooks(hooks: Hooks, request: UpdateVolumeRequest): { readonly all: Hooks; readonly set: Hooks } {
+  const given = Object.entries(request).filter(([, text]) => text !== undefined)
+  if (given.length === 0) {
+    const remedy = 'give pre-snapshot, post-snapshot, hook-container or hook-timeout'
+    throw new AppError('INVALID_ARGUMENT', `there is nothing to change; ${remedy}`)
+  }
+  const removed = given.flatMap(([key, text]) => (text?.trim() === '' ? [fields[key as keyof typeof fields]] : []))
+  const set = parseHooks(Object.fromEntries(given.filter(([, text]) => text?.trim() !== '')))
+  const kept = Object.entries(hooks).filter(([key]) => !removed.includes(key as keyof Hooks))
+  return { all: { ...Object.fromEntries(kept), ...set }, set }
 }
 
 /** @returns ms @throws INVALID_ARGUMENT */

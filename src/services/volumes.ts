@@ -8,10 +8,18 @@ import { mountKey, volumeKey } from '../locks.ts'
 import type { Bytes, DriverState, Volume, VolumeSpec } from '../model.ts'
 import { parseSize } from '../units.ts'
 import { findBackup } from './backup-choice.ts'
-import type { CallOptions, CreateVolumeRequest, VolumeFilter, VolumeService, VolumeView } from './contract.ts'
+import type {
+  CallOptions,
+  CreateVolumeRequest,
+  UpdateVolumeRequest,
+  VolumeFilter,
+  VolumeService,
+  VolumeView,
+} from './contract.ts'
 import { type Core, findVolume, requireSnapshot, requireVolume, volumeTarget } from './core.ts'
-import { type CreatePlan, differences, draftVolume, planCreate } from './create-plan.ts'
+import { type CreatePlan, checkLength, differences, draftVolume, planCreate } from './create-plan.ts'
 import { matches } from './filter.ts'
+import { changeHooks } from './hook-command.ts'
 import { requireHooksAllowed } from './hooks.ts'
 import { backupUrl, parseBackup, requireTarget, type WantedBackup } from './repositories.ts'
 import type { Restores } from './restores.ts'
@@ -102,6 +110,17 @@ export class Volumes implements VolumeService {
         const state = await resize.resize(ctx, volume, size)
         return { result: undefined, changes: [putVolume({ ...volume, size, state })] }
       })
+    })
+    return this.inspect(name)
+  }
+
+  async update(name: string, request: UpdateVolumeRequest): Promise<VolumeView> {
+    await this.#core.locks.with([volumeKey(name)], `volume ${name} is being changed`, async () => {
+      const volume = requireVolume(this.#core, name)
+      const { all: hooks, set } = changeHooks(volume.hooks, request)
+      requireHooksAllowed(this.#core.config.hostHooks, set)
+      checkLength(name, volume.options, volume.labels, hooks)
+      await this.#core.catalog.write(putVolume({ ...volume, hooks }))
     })
     return this.inspect(name)
   }

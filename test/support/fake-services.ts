@@ -169,6 +169,10 @@ export function fakeServices(): FakeServices {
       async resize(name, size) {
         return Object.assign(volume(name), { size: parseSize(size) })
       },
+      async update(name, request) {
+        log('volumes.update', name, request)
+        return volume(name)
+      },
       trim: async (names) => names.map((name) => ({ name: volume(name).name, trimmed: 1024 })),
       usage: async (names) =>
         (names.length > 0 ? names : [...volumes.keys()]).map((name) => ({

@@ -145,6 +145,32 @@ const resize = command({
   },
 })
 
+const update = command({
+  summary: 'change the hooks of a volume',
+  description: [
+    'The options (-o) are pre-snapshot, post-snapshot, hook-container and hook-timeout, as for holdfast volume create; one with an',
+    'empty value, such as pre-snapshot=, is removed, and what is not given stays. Nothing else of a volume changes but its size.',
+  ].join('\n'),
+  args: [nameArgument],
+  options: {
+    option: {
+      type: 'string',
+      multiple: true,
+      required: true,
+      short: 'o',
+      placeholder: 'KEY=VALUE',
+      complete: 'update-option',
+      help: 'a hook, or how hooks run',
+    },
+  },
+  async run({ args: [name], options: { option }, output, work }) {
+    const { updateRequest } = await import('../create-request.ts')
+    const volume = await work<VolumeView>('PATCH', api`/v1/volumes/${name}`, updateRequest(name, option))
+    output.result(volume, () => volume.name)
+    return 0
+  },
+})
+
 const mount = command({
   summary: 'mount a volume on this host and print where',
   description: "It counts as a mount with the id 'cli', until holdfast volume umount.",
@@ -212,4 +238,4 @@ const trim = command({
 })
 
 /** The verbs of volumes. */
-export const volume: Noun = { verbs: { create, ls, inspect, rm, resize, mount, umount, usage, trim } }
+export const volume: Noun = { verbs: { create, ls, inspect, rm, resize, update, mount, umount, usage, trim } }

@@ -3,6 +3,7 @@
 import type { Services } from '../../services/contract.ts'
 import { array } from '../json-schema.ts'
 import { type AdminApp, answer, callOptions, errors, nothing } from '../route.ts'
+import { updateVolumeBody } from '../schemas/new-volume.ts'
 import {
   createVolumeBody,
   mountBody,
@@ -95,6 +96,20 @@ export function volumeRoutes(app: AdminApp, { volumes, mounts }: Pick<Services, 
       await volumes.remove(params.name, { purge: query.purge === 'true', ...callOptions(headers) })
       return reply.code(204).send(null)
     },
+  )
+
+  app.patch(
+    volume,
+    {
+      schema: {
+        summary: 'Change the hooks of a volume; an empty text removes one',
+        tags,
+        params: volumeParams,
+        body: updateVolumeBody,
+        response: { 200: answer('the volume', volumeView), ...errors },
+      },
+    },
+    ({ params, body }) => volumes.update(params.name, body),
   )
 
   app.post(

@@ -47,7 +47,10 @@ describe('how a store is reached', () => {
       ['backup prune s3://b/x', { at, access }],
     ] as const
     for (const [line, expected] of lines) {
-      expect(await cli.holdfast(...`${line} ${words}`.split(' '))).toMatchObject({ code: 0, stderr: '' })
+      expect(await cli.holdfast(...`${line} ${words}`.split(' '))).toMatchObject({
+        code: 0,
+        stderr: expect.stringMatching(/^(holdfast: n is volume db of .*\n)?$/),
+      })
       expect(cli.services.calls.at(-1)?.[1], line).toEqual(expected)
     }
   })
@@ -99,6 +102,15 @@ describe('requests', () => {
     expect(asked('backups.restore')).toEqual([[request, { operationId }]])
   })
 
+  it('of backup restore say what the new volume is to be, as volume create does', async () => {
+    const words = ['--size', '5G', '-o', 'on-remove=retain', '-o', 'adopt=/x', '-o', 'label.c=d', '--label', 'a=b']
+    await cli.holdfast('backup', 'restore', 'nas/db@latest', '--to', 'n', ...words)
+    const asks = { size: '5G', onRemove: 'retain', options: { adopt: '/x' }, labels: { a: 'b', c: 'd' } }
+    expect(asked('backups.restore')).toEqual([
+      [{ from: { backup: 'nas/db@latest' }, to: 'n', ...asks }, { operationId }],
+    ])
+  })
+
   it('of backup forget name the rules', async () => {
     const line =
       'backup forget nas --volume db --keep last=1,within=30d --label a=b --timezone Europe/Berlin --dry-run --prune'
@@ -121,7 +133,9 @@ describe('requests', () => {
 
   it('of target passphrase add name an absolute file', async () => {
     await cli.holdfast('target', 'passphrase', 'add', 'nas', '--passphrase-file', 'new')
-    expect(asked('targets.addPassphrase')).toEqual([['nas', path.resolve('new')]])
+    expect(asked('targets.addPassphrase')).toEqual([['nas', path.resolve('new'), undefined]])
+    await cli.holdfast('target', 'passphrase', 'add', 'nas', '--passphrase-file', '/new', '--label', 'of Ann')
+    expect(asked('targets.addPassphrase')[1]).toEqual(['nas', '/new', 'of Ann'])
   })
 
   it('of schedule create say what was typed', async () => {
@@ -147,6 +161,11 @@ describe('requests', () => {
     await cli.holdfast('volume', 'create', 'n', '--from-backup', 'latest', ...words)
     const request = { name: 'n', fromBackup: 'latest', target: 'nas', preSnapshot: 'sync', hookTimeout: '5s' }
     expect(asked('volumes.create')).toEqual([[{ ...request, labels: {}, options: {} }, { operationId }]])
+  })
+
+  it('of volume update say which hooks, and which to remove', async () => {
+    await cli.holdfast('volume', 'update', 'db', '-o', 'pre-snapshot=a=b c', '-o', 'post-snapshot=')
+    expect(asked('volumes.update')).toEqual([['db', { preSnapshot: 'a=b c', postSnapshot: '' }]])
   })
 
   it('of snapshot create say how long hooks may take', async () => {
@@ -304,15 +323,23 @@ describe('backup ls-files', () => {
 describe('the rest', () => {
   it('of several backups what can be removed is', async () => {
     const { code, stdout, stderr } = await cli.holdfast('backup', 'rm', 'nas/gone', 'nas/1')
-    expect({ code, stdout, stderr }).toEqual({ code: 3, stdout: 'nas/1\n', stderr: 'holdfast: no such backup\n' })
+    expect({ code, stdout, stderr }).toEqual({
+      code: 3,
+      stdout: `file:///srv/nas?backup=${id}\n`,
+      stderr: 'holdfast: no such backup\n',
+    })
   })
 
   it('a restore in place says where the former content is', async () => {
     const { stdout, stderr } = await cli.holdfast(...'backup restore nas/1 --to db --in-place'.split(' '))
     expect({ stdout, stderr }).toEqual({
       stdout: 'db\n',
-      stderr: 'holdfast: what was there before is db@before-restore-1\n',
+      stderr:
+        'holdfast: db is volume db of host node1 as of 2026-11-23T10:00:00.000Z\n' +
+        'holdfast: what was there before is db@before-restore-1\n',
     })
+    const evil = await cli.holdfast(...'backup restore nas/evil --to n'.split(' '))
+    expect(evil.stderr).toMatch(/^holdfast: n is volume a\\u001b.*\n$/)
   })
 
   it('a run of a schedule that fails ends with the code of its error, a list of failing ones with 0', async () => {

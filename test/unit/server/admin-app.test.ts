@@ -66,6 +66,7 @@ const requests: [string, string, string, object | undefined, number][] = [
   ['POST', '/v1/volumes', '/v1/volumes', { name: 'db' }, 200],
   ['GET', '/v1/volumes/db', '/v1/volumes/{name}', undefined, 200],
   ['DELETE', '/v1/volumes/web?purge=true', '/v1/volumes/{name}', undefined, 204],
+  ['PATCH', '/v1/volumes/db', '/v1/volumes/{name}', { preSnapshot: 'sync', postSnapshot: '' }, 200],
   ['POST', '/v1/volumes/db/resize', '/v1/volumes/{name}/resize', { size: '20G' }, 200],
   ['POST', '/v1/volumes/db/mount', '/v1/volumes/{name}/mount', undefined, 200],
   ['POST', '/v1/volumes/db/umount', '/v1/volumes/{name}/umount', undefined, 204],
@@ -225,6 +226,7 @@ describe('a refusal names what is wrong', () => {
     ['an unknown route', 'GET', '/v1/volume', undefined, 404, 'GET /v1/volume is not in the admin API'],
     ['an unknown volume', 'GET', '/v1/volumes/nope', undefined, 404, 'volume nope does not exist'],
     ['a volume in use', 'DELETE', '/v1/volumes/db', undefined, 409, 'is mounted by'],
+    ['a change of what stays', 'PATCH', '/v1/volumes/db', { size: '1G' }, 400, "unknown key 'size'"],
     ['a bad size', 'POST', '/v1/volumes/db/resize', { size: 'big' }, 400, "'big' is not a size"],
     [
       'a secret instead of a file',

@@ -1,16 +1,18 @@
 /** What doctor finds: each check on a node that has just that wrong, and nothing of it on one that has not. */
 
+import { chmodSync, writeFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { beforeEach, expect, test, vi } from 'vitest'
-import { beginOperation } from '../../../src/catalog/changes.ts'
+import { beginOperation, type Change, insertSnapshot, insertTarget } from '../../../src/catalog/changes.ts'
 import { AppError } from '../../../src/errors.ts'
-import type { Finding } from '../../../src/model.ts'
+import type { Finding, Volume } from '../../../src/model.ts'
 import { examine } from '../../../src/services/doctor.ts'
 import { DockerApi } from '../../../src/system/docker.ts'
 import { openCore, type TestCore } from '../../support/core.ts'
-import { anOperation } from '../../support/nouns.ts'
+import { anOperation, aSnapshot, aVolume } from '../../support/nouns.ts'
 
 const host = vi.hoisted(() => ({ mounted: [] as string[], dockerdStartedAt: undefined as number | undefined }))
 vi.mock(import('../../../src/system/mount.ts'), async (original) => ({
@@ -135,4 +137,39 @@ test('a check that fails is a finding, errors come first, and the others are mad
     `error socket-unreachable ${t.core.config.pluginSocket}`,
     'warning check-failed impostors',
   ])
+})
+
+test('a secret that others than its owner can get at', async () => {
+  await using t = await openCore()
+  const file = join(t.core.config.root, 'pass')
+  writeFileSync(file, 'secret\n', { mode: 0o600 })
+  const createdAt = '2026-11-23T10:00:00.000Z'
+  const target = { name: 'nas', url: `file://${t.core.config.root}/none`, access: { passphraseFile: file } }
+  await t.core.catalog.write(insertTarget({ ...target, repositoryId: 'r', encrypted: true, createdAt }))
+  expect(await besidesSocket(t)).toEqual(['error target-unreachable nas'])
+  chmodSync(file, 0o640)
+  expect(await besidesSocket(t)).toEqual(['error target-unreachable nas', 'warning secret-readable nas'])
+  expect((await findingsOf(t)).find(({ check }) => check === 'secret-readable')).toMatchObject({
+    message: expect.stringContaining(`${file} holds a secret, and others than its owner can get at it (mode 640)`),
+    remedy: `chmod 600 ${file}`,
+  })
+})
+
+test('snapshots of what was before a restore in place, after a week', async () => {
+  await using t = await openCore()
+  const { volume } = await t.volumes.create({ name: 'db' })
+  const { id } = t.core.catalog.volume(volume.name) as Volume
+  const days = (count: number): string => new Date(Date.now() - count * 86_400_000).toISOString()
+  const safety = (name: string, age: number): Change =>
+    insertSnapshot(aSnapshot({ ...aVolume(), id }, { name, createdAt: days(age) }))
+  await t.core.catalog.write(safety('before-restore-20261101-100000', 6.9), safety('before-restore-by-hand', 9))
+  expect(await besidesSocket(t)).toEqual([])
+  await t.core.catalog.write(
+    safety('before-restore-20261001-100000', 7.1),
+    safety('before-restore-20261001-100000-2', 8),
+  )
+  expect(await besidesSocket(t)).toEqual(['warning old-safety-snapshot db'])
+  expect((await findingsOf(t)).find(({ check }) => check === 'old-safety-snapshot')?.remedy).toMatch(
+    / holdfast snapshot rm db@before-restore-20261001-100000-2 db@before-restore-20261001-100000$/,
+  )
 })

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { putVolume } from '../../../src/catalog/changes.ts'
 import { AppError } from '../../../src/errors.ts'
+import type { Volume } from '../../../src/model.ts'
 import type { CreateVolumeRequest } from '../../../src/services/contract.ts'
 import { parseHookCommand, parseHooks } from '../../../src/services/hook-command.ts'
 import { openCore, type TestCore } from '../../support/core.ts'
@@ -46,7 +48,7 @@ describe('what a text means', () => {
     [{ hookTimeout: 'soon' }, /is not a duration/],
     [{ hookTimeout: '365d' }, /^hook-timeout "365d" is not a time/],
   ])('a volume with %j is refused', (request, message) => {
-    expect(() => parseHooks({ name: 'db', ...request })).toThrow(refuses('INVALID_ARGUMENT', message))
+    expect(() => parseHooks(request)).toThrow(refuses('INVALID_ARGUMENT', message))
   })
 })
 
@@ -113,6 +115,39 @@ describe('in a container', () => {
     await expect(b.t.volumes.create({ name: 'db', ...both, postSnapshot: 'x', hookTimeout: '6s' })).rejects.toEqual(
       refuses('ALREADY_EXISTS', /post-snapshot is \["post"\], asked for x; hook-timeout is 5s, asked for 6s/),
     )
+  })
+
+  test('update changes those that are given, removes empty ones, and leaves the rest', async () => {
+    await using b = await open({ ...both, hookTimeout: '5s' })
+    const changed = await b.t.volumes.update('db', { preSnapshot: '["new"]', postSnapshot: '', hookContainer: 'c1' })
+    expect(changed.hooks).toEqual({ pre: '["new"]', container: 'c1', timeoutMs: 5_000 })
+    await b.t.snapshots.create('db', { name: 's' })
+    expect(b.order()).toEqual(['exec c1: new', 'snapshots.create db@s'])
+    await b.t.volumes.update('db', { preSnapshot: '', hookContainer: '', hookTimeout: ' ' })
+    expect(b.t.volumes.list()).toEqual([expect.objectContaining({ hooks: {} })])
+  })
+
+  test.each([
+    [{}, 'INVALID_ARGUMENT', /there is nothing to change; give pre-snapshot/],
+    [{ preSnapshot: undefined }, 'INVALID_ARGUMENT', /there is nothing to change/],
+    [{ postSnapshot: '', preSnapshot: '[' }, 'INVALID_ARGUMENT', /^pre-snapshot "\["/],
+    [{ hookTimeout: '5' }, 'INVALID_ARGUMENT', /'5' has no unit; .* such as 5m/],
+    [{ preSnapshot: 'host:pre' }, 'FAILED_PRECONDITION', /programs of this node are not allowed/],
+    [{ preSnapshot: 'x'.repeat(70_000) }, 'INVALID_ARGUMENT', /65536 is the limit/],
+  ])('update with %j is refused and changes nothing', async (request, code, message) => {
+    await using b = await open()
+    const before = b.t.volumes.list()
+    await expect(b.t.volumes.update('db', request)).rejects.toEqual(refuses(code, message))
+    expect(b.t.volumes.list()).toEqual(before)
+    await expect(b.t.volumes.update('nobody', { preSnapshot: '' })).rejects.toEqual(refuses('NOT_FOUND', /nobody/))
+  })
+
+  test('one that the admin no longer allows can be removed, one at a time', async () => {
+    await using b = await open()
+    const [volume] = b.t.core.catalog.volumes()
+    const hooks = { pre: 'host:pre', post: 'host:post' }
+    await b.t.core.catalog.write(putVolume({ ...(volume as Volume), hooks }))
+    expect((await b.t.volumes.update('db', { preSnapshot: '' })).hooks).toEqual({ post: 'host:post' })
   })
 
   test('--pause pauses after pre and before post', async () => {
