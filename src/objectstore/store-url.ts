@@ -41,7 +41,7 @@ function parseDirectory(url: string): string {
 /** The one form of a URL that names the same store. @throws INVALID_ARGUMENT */
 export function normalizeStoreUrl(url: string): string {
   const parsed = parseStoreUrl(url)
-  if (parsed.kind === 'dir') return pathToFileURL(normalize(parsed.path)).href.replace(/(.)\/+$/, '$1')
+  if (parsed.kind === 'dir') return pathToFileURL(normalize(parsed.path)).href.replace(/(file:\/\/\/.+)\/$/, '$1')
   const region = parsed.region === undefined ? '' : `@${parsed.region}`
   return `s3://${parsed.bucket}${region}${parsed.prefix === '' ? '' : `/${parsed.prefix}`}`
 }

@@ -154,7 +154,10 @@ export class Operations implements OperationService {
   /** @throws INVALID_ARGUMENT for digits of several */
   #beginningWith(digits: string): Operation | undefined {
     if (digits.length < leastDigits || digits.length >= wholeId) return undefined
-    const [found, other] = this.#catalog.operations().filter(({ id }) => id.startsWith(digits.toLowerCase()))
+    const running = [...this.#running.values()].map(({ operation }) => operation)
+    // One that is being begun is not in the journal yet.
+    const known = new Map([...this.#catalog.operations(), ...running].map((operation) => [operation.id, operation]))
+    const [found, other] = [...known.values()].filter(({ id }) => id.startsWith(digits.toLowerCase()))
     if (other) throw new AppError('INVALID_ARGUMENT', `several operations begin with ${digits}; give more digits`)
     return found
   }

@@ -1,6 +1,7 @@
 /** Backups by the services: from which source, under which holds, what is remembered, what a stop or a crash leaves. */
 
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { amendOperation, beginOperation } from '../../../src/catalog/changes.ts'
 import { backupLabel } from '../../../src/services/backup-run.ts'
@@ -92,7 +93,7 @@ test('the same request joins the backup that runs, another one is told', async (
 
 test('backups of one volume to two repositories may begin in the same second', async () => {
   await using t = await coreWithTarget()
-  const other = `file://${t.core.config.root}/other`
+  const other = `file://${t.beside('other')}`
   await t.targets.add('u', other)
   const gate = t.driver.block('snapshots.create')
   const backing = Promise.all(['t', 'u'].map((at) => t.backups.create({ volume: 'db', to: { at } })))
@@ -217,7 +218,7 @@ test.each([
 
 test('a backup that cannot be stored says why, and leaves nothing', async () => {
   await using t = await coreWithTarget()
-  await expect(backUp(t, { to: { at: `file://${t.core.config.root}/nothing` } })).rejects.toEqual(
+  await expect(backUp(t, { to: { at: `file://${t.beside('nothing')}` } })).rejects.toEqual(
     refuses('FAILED_PRECONDITION'),
   )
   await expect(backUp(t, { to: { at: 'nobody' } })).rejects.toEqual(refuses('NOT_FOUND', 'no target nobody'))
@@ -234,7 +235,9 @@ test('backups are found by target and URL, whole and cut ids, and the latest', a
   expect(await t.backups.inspect({ backup: 't/latest' })).toEqual(second)
   await expect(t.backups.inspect({ backup: `t/${'0'.repeat(32)}` })).rejects.toEqual(refuses('NOT_FOUND'))
   await expect(t.backups.inspect({ backup: 't/00000000' })).rejects.toEqual(refuses('NOT_FOUND'))
-  for (const backup of ['t', 't/123', 'file:///x', 'file:///x?backup=zz', '']) {
+  const named = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(/add \/VOLUME@latest or \/ID/) }
+  await expect(t.backups.inspect({ backup: 't' })).rejects.toMatchObject(named)
+  for (const backup of ['t', 't/123', '/mnt/x', 't/@latest', 'file:///x', 'file:///x?backup=zz', '']) {
     await expect(t.backups.inspect({ backup }), backup).rejects.toEqual(refuses('INVALID_ARGUMENT'))
   }
   const listed: string[] = []
@@ -258,7 +261,13 @@ test('removed and forgotten backups are no longer what a volume points to', asyn
   expect(decisions.filter(({ keep }) => keep).map(({ backup }) => backup.id)).toEqual([backups[2]?.id])
   expect(prune).toMatchObject({ deleted: { packs: 0 } })
   expect((await t.volumes.inspect('db')).lastBackup?.url).toBe(backups[2]?.url)
-  await t.backups.remove([{ backup: 't/latest' }])
+  await expect(t.backups.remove([{ backup: 't/db@latest' }])).rejects.toEqual(
+    refuses('INVALID_ARGUMENT', 'a moving name'),
+  )
+  await expect(t.backups.forget({ at: 't' }, { volume: 'nosuch', keep: 'last=1' })).rejects.toEqual(
+    refuses('NOT_FOUND', 'only of db'),
+  )
+  expect(await t.backups.remove([{ backup: `t/${backups[2]?.id}` }])).toEqual([backups[2]?.url])
   expect((await t.volumes.inspect('db')).lastBackup).toBeNull()
   expect(await t.backups.list({ at: 't' })).toEqual([])
   expect(await t.backups.verify({ at: 't' }, { readData: true })).toMatchObject({
@@ -267,7 +276,31 @@ test('removed and forgotten backups are no longer what a volume points to', asyn
     damaged: [],
   })
   expect(lastOf(t, 'backup.verify')?.subject).toBe('t')
-  expect(existsSync(`${t.core.config.root}/repository`)).toBe(true)
+  expect(existsSync(t.beside('repository'))).toBe(true)
+})
+
+test('what verify finds is its result, and in the journal an error', async () => {
+  await using t = await coreWithTarget()
+  await backUp(t)
+  const packs = readdirSync(t.beside('repository/packs'), { recursive: true, withFileTypes: true })
+  for (const pack of packs.filter((entry) => entry.isFile())) rmSync(join(pack.parentPath, pack.name))
+  const found = await t.backups.verify({ at: 't' }, { readData: false })
+  expect(found.damaged).toHaveLength(1)
+  const problems = `1 backup is damaged, ${found.problems.length} problem`
+  expect(lastOf(t, 'backup.verify')).toMatchObject({
+    state: 'failed',
+    error: { code: 'CORRUPT', message: expect.stringContaining(problems) },
+  })
+})
+
+test('a repository within the volume is refused, and so is a word for a backup where a repository is wanted', async () => {
+  await using t = await coreWithTarget()
+  Object.assign(t.driver, { mountpoint: () => t.beside('') })
+  await expect(backUp(t)).rejects.toEqual(refuses('INVALID_ARGUMENT', 'is within volume db'))
+  for (const at of ['t/db@latest', 'file:///x?backup=latest']) {
+    await expect(t.backups.list({ at }), at).rejects.toEqual(refuses('INVALID_ARGUMENT', 'a repository is wanted here'))
+  }
+  await expect(t.backups.list({ at: '/mnt/x' })).rejects.toEqual(refuses('INVALID_ARGUMENT', 'file:///mnt/x'))
 })
 
 test('what worked on a repository only is over with the life that began it', async () => {

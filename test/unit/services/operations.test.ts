@@ -29,6 +29,31 @@ test('phases come in order; each change is committed with the closing entry', as
   expect(operations.inspect('operation-1')).toMatchObject({ state: 'done', error: null })
 })
 
+test('an id may be cut short, and what a result says is wrong is in the journal', async () => {
+  await using t = await openCore()
+  const { operations } = t.core
+  const ids = ['0123abcd-0000-4000-8000-000000000001', '0123abcd-0000-4000-8000-000000000002']
+  const verdict = new AppError('CORRUPT', 'damaged')
+  const [first, second] = ids.map((id) =>
+    operations.run({ ...work, id }, async () => ({ result: 'all of it', changes: [], verdict })),
+  )
+  expect([await first, await second]).toEqual(['all of it', 'all of it'])
+  expect(operations.inspect(ids[1] as string)).toMatchObject({ state: 'failed', error: { code: 'CORRUPT' } })
+  expect(() => operations.inspect('0123ABCD')).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }))
+  expect(() => operations.inspect('0123abc')).toThrow(expect.objectContaining({ code: 'NOT_FOUND' }))
+  const running = operations.run({ ...work, id: 'fedcba98-1' }, ({ signal }) => until(signal))
+  expect(operations.cancel('fedcba98').id).toBe('fedcba98-1')
+  await expect(running).rejects.toMatchObject({ code: 'CANCELLED' })
+})
+
+/** Ends when it is cancelled. */
+function until(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    signal.addEventListener('abort', () => reject(signal.reason))
+  })
+}
+
 test('failed work is undone, and remembered with its error', async () => {
   await using t = await openCore()
   const undo = vi.fn(async () => undefined)

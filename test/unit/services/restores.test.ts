@@ -55,13 +55,61 @@ test('create from a backup: as asked for, joined while it runs, and found when i
   await expect(t.volumes.create({ ...request, name: 'db' })).rejects.toEqual(
     refuses('ALREADY_EXISTS', `from-backup is not set, asked for ${t.ref}`),
   )
-  // The latest of the volume of this name.
-  await expect(t.volumes.create({ name: 'other', fromBackup: 'latest', target: 't' })).rejects.toEqual(
+  await expect(t.volumes.create({ name: 'other', fromBackup: 'other@latest', target: 't' })).rejects.toEqual(
     refuses('NOT_FOUND', 'no backup of volume other'),
   )
   for (const wrong of [{ fromBackup: 'latest' }, { target: 't' }, { fromBackup: t.ref, fromSnapshot: 'db@s1' }]) {
     await expect(t.volumes.create({ name: 'x', ...wrong })).rejects.toEqual(refuses('INVALID_ARGUMENT'))
   }
+})
+
+test("latest is never another volume's unless there is no other", async () => {
+  await using t = await coreWithBackup()
+  const alone = await restore(t, 't/latest', 'alone')
+  expect(alone.restoredFrom).toMatchObject({ url: t.url, volume: 'db' })
+  await t.volumes.create({ name: 'web' })
+  setContent(t, 'web', 'a page')
+  const web = await t.backups.create({ volume: 'web', to: { at: 't' } })
+  await restore(t, 't/latest', 'db', { inPlace: true })
+  expect(contentOf(t, 'db')).toBe('first')
+  await expect(restore(t, 't/latest', 'new')).rejects.toEqual(
+    refuses(
+      'FAILED_PRECONDITION',
+      'holds backups of db, web, and none of volume new; say whose latest: t/VOLUME@latest',
+    ),
+  )
+  await expect(t.volumes.create({ name: 'new', fromBackup: 't/latest' })).rejects.toEqual(
+    refuses('FAILED_PRECONDITION', 'db, web'),
+  )
+  await expect(t.backups.inspect({ backup: 't/latest' })).rejects.toEqual(refuses('FAILED_PRECONDITION', 'db, web'))
+  await restore(t, 't/web@latest', 'new')
+  expect(contentOf(t, 'new')).toBe('a page')
+  await expect(restore(t, 't/web@latest', 'db', { inPlace: true })).rejects.toEqual(
+    refuses('FAILED_PRECONDITION', `is of volume web, not of db; restore it to a new volume`),
+  )
+  expect((await restore(t, web.url, 'db', { inPlace: true })).restoredFrom.volume).toBe('web')
+  expect(contentOf(t, 'db')).toBe('a page')
+})
+
+test('a new volume is what was asked for, with the limit of the one that was backed up', async () => {
+  await using t = await coreWithTarget()
+  await t.volumes.create({ name: 'limited', size: '1G' })
+  const { id, labels } = await t.backups.create({ volume: 'limited', to: { at: 't' } })
+  expect(labels).toMatchObject({ 'holdfast.size': String(2 ** 30) })
+  expect((await restore(t, `t/${id}`, 'same')).size).toBe(2 ** 30)
+  const asked = { size: '2G', labels: { a: 'b' }, onRemove: 'retain', options: { colour: 'red' } }
+  expect(await restore(t, `t/${id}`, 'more', asked)).toMatchObject({ ...asked, size: 2 ** 31 })
+  await expect(restore(t, `t/${id}`, 'x', { options: { color: 'red' } })).rejects.toEqual(
+    refuses('INVALID_ARGUMENT', "did you mean 'colour'"),
+  )
+  await expect(restore(t, `t/${id}`, 'limited', { inPlace: true, size: '3G' })).rejects.toEqual(
+    refuses('INVALID_ARGUMENT', 'size is for a new one'),
+  )
+  t.driver.fail('createVolume', new AppError('NOT_SUPPORTED', 'no quota here'))
+  expect((await restore(t, `t/${id}`, 'free')).size).toBeNull()
+  expect(t.logged.join()).toContain('without the limit')
+  t.driver.fail('createVolume', new AppError('NOT_SUPPORTED', 'no quota here'))
+  await expect(restore(t, `t/${id}`, 'x', { size: '1G' })).rejects.toEqual(refuses('NOT_SUPPORTED'))
 })
 
 test('a restore that fails or is cancelled leaves nothing', async () => {
