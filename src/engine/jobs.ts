@@ -10,7 +10,7 @@ import type { BlockBackupArgs } from '../repository/block-backup.ts'
 import type { BlockRestoreArgs } from '../repository/block-restore.ts'
 import type { VerifyArgs } from '../repository/check.ts'
 import type { RepositoryConfig } from '../repository/config.ts'
-import type { KeyInfo } from '../repository/keys.ts'
+import type { PassphraseInfo } from '../repository/keys.ts'
 import type { ListedFile, ListFilesArgs } from '../repository/list-files.ts'
 import type { Backup } from '../repository/manifest.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -18,6 +18,7 @@ import type { TreeBackupArgs } from '../repository/tree-backup.ts'
 import type { TreeRestoreArgs } from '../repository/tree-restore.ts'
 import { type ForgetArgs, forget, lineOf } from './forget.ts'
 import { readPassphrase } from './passphrase.ts'
+import { removeEmpty } from './repository-directory.ts'
 import type { Site } from './site.ts'
 
 /** How a job is watched. */
@@ -60,8 +61,12 @@ export const jobs = {
   /** Tries whether the store does what it must; writes and deletes two small objects. */
   probe: async (site: Site, _: Record<never, never>): Promise<ProbeResult & { facts: StoreFacts }> => {
     const store = await site.store()
-    const result = await probeStore(store, 'probe', { signal: site.signal })
-    return { ...result, facts: store.facts }
+    try {
+      const result = await probeStore(store, 'probe', { signal: site.signal })
+      return { ...result, facts: store.facts }
+    } finally {
+      await removeEmpty(store, ['probe', '.tmp'])
+    }
   },
 
   open: async (site: Site, _: Record<never, never>): Promise<RepositoryFacts> => factsOf(await site.open()),
@@ -124,12 +129,15 @@ export const jobs = {
   prune: async (site: Site, args: { readonly dryRun: boolean }, watch: JobWatch) =>
     (await site.open()).prune(args, watch),
 
-  addPassphrase: async (site: Site, args: { readonly file: string; readonly label: string }): Promise<KeyInfo> => {
+  addPassphrase: async (
+    site: Site,
+    args: { readonly file: string; readonly label: string },
+  ): Promise<PassphraseInfo> => {
     const passphrase = await readPassphrase(args.file)
     return (await site.open()).addPassphrase(passphrase, args.label)
   },
 
-  listPassphrases: async (site: Site, _: Record<never, never>): Promise<KeyInfo[]> =>
+  listPassphrases: async (site: Site, _: Record<never, never>): Promise<PassphraseInfo[]> =>
     (await site.open()).listPassphrases(),
 
   removePassphrase: async (site: Site, { id }: { readonly id: string }): Promise<null> => {

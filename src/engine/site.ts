@@ -16,6 +16,7 @@ import {
 import { exec } from '../system/exec.ts'
 import { readPassphrase } from './passphrase.ts'
 import type { Place } from './place.ts'
+import { checkFit } from './repository-directory.ts'
 
 /** Programs end with this process, whatever ends it. */
 const tools: RepositoryOptions['tools'] = {
@@ -39,7 +40,16 @@ export class Site {
   /** @throws what `openObjectStore` throws */
   store(): Promise<ObjectStore> {
     const { url, sse, uploadLimit, downloadLimit, ...place } = this.#place
-    const options = { ...place, encryption: sse, upload: uploadLimit, download: downloadLimit, signal: this.signal }
+    // What was there once is not made anew in the place where a disk should be mounted.
+    const create = place.create && place.repositoryId === undefined
+    const options = {
+      ...place,
+      create,
+      encryption: sse,
+      upload: uploadLimit,
+      download: downloadLimit,
+      signal: this.signal,
+    }
     return openObjectStore(url, { ...options, keyFiles: keyFilesOf(place) })
   }
 
@@ -50,15 +60,17 @@ export class Site {
     return repository
   }
 
-  /** Makes the repository. @throws ALREADY_EXISTS */
+  /** Makes the repository. @throws ALREADY_EXISTS, FAILED_PRECONDITION for a directory that holds something else */
   async init(keyLabel: string): Promise<Repository> {
-    return initRepository({ ...(await this.#options()), keyLabel })
+    const options = await this.#options()
+    await checkFit(options.store)
+    return initRepository({ ...options, keyLabel })
   }
 
   async #options(): Promise<RepositoryOptions> {
-    const { passphraseFile, graceMs } = this.#place
+    const { passphraseFile, graceMs, repositoryId } = this.#place
     const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(passphraseFile)
-    return { store: await this.store(), tools, passphrase, graceMs, signal: this.signal }
+    return { store: await this.store(), tools, passphrase, expectedId: repositoryId, graceMs, signal: this.signal }
   }
 }
 

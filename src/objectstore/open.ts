@@ -41,7 +41,9 @@ function checkEndpoint(endpoint: string | undefined): void {
   const parsed = URL.canParse(endpoint) ? new URL(endpoint) : undefined
   const plain = parsed?.username === '' && parsed.password === '' && parsed.search === '' && parsed.hash === ''
   if (plain && ['http:', 'https:'].includes(parsed?.protocol ?? '')) return
-  throw new AppError('INVALID_ARGUMENT', 'an endpoint is http[s]://HOST[:PORT], without keys in it')
+  // Whatever stands before an @, or behind a ?, may be keys.
+  const shown = /[@?#]/.test(endpoint) ? 'what was given' : `'${endpoint}'`
+  throw new AppError('INVALID_ARGUMENT', `${shown} is not an endpoint; use http[s]://HOST[:PORT], without keys in it`)
 }
 
 function checkRegions(named: string | undefined, option: string | undefined): void {

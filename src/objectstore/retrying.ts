@@ -1,7 +1,7 @@
 /**
  * An object store that tries again when that may help: UNAVAILABLE, TIMEOUT and ABORTED, with waits that double, each
  * of a random length up to that ("full jitter": writers that failed together do not come back together). What only a
- * user can mend fails at once.
+ * user can mend fails at once. A server that has never answered is given up after some seconds: most likely there is none.
  */
 
 import { randomInt } from 'node:crypto'
@@ -28,7 +28,13 @@ interface Rules extends Pick<RetryPolicy, 'onRetry'> {
   readonly deadlineMs: number
   readonly firstWaitMs: number
   readonly longestWaitMs: number
+  /** Whether the store has answered once, be it with an error. */
+  hasAnswered: boolean
 }
+
+/** For a server that has not answered yet. */
+const firstAttempts = 3
+const firstDeadlineMs = 5_000
 
 /** Wraps a store; closing the wrapper closes it. */
 export function retrying(store: ObjectStore, policy: RetryPolicy = {}): ObjectStore {
@@ -38,6 +44,7 @@ export function retrying(store: ObjectStore, policy: RetryPolicy = {}): ObjectSt
     firstWaitMs: policy.firstWaitMs ?? 200,
     longestWaitMs: policy.longestWaitMs ?? 30_000,
     onRetry: policy.onRetry,
+    hasAnswered: false,
   }
   return {
     url: store.url,
@@ -60,19 +67,28 @@ interface Tries {
 }
 
 function countTries(rules: Rules, signal: AbortSignal | undefined): Tries {
-  const end = performance.now() + rules.deadlineMs
+  const begun = performance.now()
+  const end = begun + rules.deadlineMs
   let attempt = 1
   return {
     async next(error) {
+      rules.hasAnswered ||= !isSilence(error)
       if (!isAppError(error, 'UNAVAILABLE', 'TIMEOUT', 'ABORTED') || signal?.aborted) throw error
       const longest = Math.min(rules.longestWaitMs, rules.firstWaitMs * 2 ** (attempt - 1))
       const wait = randomInt(Math.max(1, Math.ceil(longest)))
-      if (attempt >= rules.attempts || performance.now() + wait > end) throw givenUp(error, attempt)
+      const most = rules.hasAnswered ? rules.attempts : Math.min(rules.attempts, firstAttempts)
+      const last = rules.hasAnswered ? end : Math.min(end, begun + firstDeadlineMs)
+      if (attempt >= most || performance.now() + wait > last) throw givenUp(error, attempt)
       rules.onRetry?.(error, attempt)
       attempt++
       await sleep(wait, signal)
     },
   }
+}
+
+/** Of what a server has answered, the status is known; what has no status at all did not come over a network. */
+function isSilence(error: unknown): boolean {
+  return isAppError(error) && error.details['status'] === null && isAppError(error, 'UNAVAILABLE', 'TIMEOUT')
 }
 
 function givenUp(error: AppError, attempts: number): AppError {
@@ -89,7 +105,9 @@ async function again<T>(
   const tries = countTries(rules, signal)
   for (let attempt = 1; ; attempt++) {
     try {
-      return await work(attempt)
+      const result = await work(attempt)
+      rules.hasAnswered = true
+      return result
     } catch (error) {
       await tries.next(error)
     }
@@ -133,6 +151,7 @@ async function* list(
           await tries.next(next.error)
           break
         }
+        rules.hasAnswered = true
         if (next.done) return
         if (after !== next.value.key) tries = countTries(rules, options.signal)
         after = next.value.key

@@ -12,6 +12,7 @@ export interface S3Place {
   /** `s3://BUCKET/PREFIX at ENDPOINT`. */
   readonly store: string
   readonly bucket: string
+  readonly storageClass?: string | undefined
 }
 
 type Verdict = readonly [ErrorCode, remedy: string]
@@ -87,7 +88,7 @@ const networkCodes: Readonly<Record<string, Verdict>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
   CERT_HAS_EXPIRED: ['FAILED_PRECONDITION', "renew the server's certificate, or set this node's clock right"],
   ERR_TLS_CERT_ALTNAME_INVALID: untrusted,
-  EPROTO: ['FAILED_PRECONDITION', 'see whether the endpoint is https:// or http://'],
+  EPROTO: ['FAILED_PRECONDITION', 'the server does not speak TLS; is it http://?'],
 }
 
 /** The part of the SDK's errors that is looked at. */
@@ -104,16 +105,30 @@ function serviceCode(error: unknown): string {
   return Code ?? name ?? ''
 }
 
-/** The error for a failed request; an `AppError` is returned as it is. */
+/** The error for a failed request, in one line; an `AppError` is returned as it is. */
 export function s3Error(place: S3Place, doing: string, error: unknown): AppError {
   if (error instanceof AppError) return error
-  const { message = String(error), $metadata } = (error ?? {}) as ServiceError
+  const { $metadata } = (error ?? {}) as ServiceError
   const status = $metadata?.httpStatusCode
   const service = serviceCode(error)
-  const [code, remedy] = judge(error, service, status)
-  const fact = [service, message.slice(0, 200)].filter((it) => it !== '' && it !== 'Error').join(': ')
+  const [code, remedy] =
+    service === 'InvalidArgument' && place.storageClass
+      ? (['INVALID_ARGUMENT', `see whether the server has the storage class ${place.storageClass}`] as const)
+      : judge(error, service, status)
   const details = { service, status: status ?? null, requestId: $metadata?.requestId ?? null }
-  return new AppError(code, `${place.store}: ${doing}: ${fact}${remedy && `; ${remedy}`}`, { details })
+  const parts = [doing, factOf(error, service, status)].filter((it) => it !== '').join(': ')
+  return new AppError(code, `${place.store}: ${parts}${remedy && `; ${remedy}`}`, { details })
+}
+
+/** What the SDK says when the server has said nothing. */
+const nothing = ['', 'Error', 'Unknown', 'UnknownError', '[object Object]']
+
+function factOf(error: unknown, service: string, status: number | undefined): string {
+  // OpenSSL's text is for its authors.
+  if (errno(error) === 'EPROTO') return ''
+  const { message = error instanceof Object ? '' : String(error) } = (error ?? {}) as ServiceError
+  const said = [service, message.replace(/\s+/g, ' ').slice(0, 200)].filter((it) => !nothing.includes(it))
+  return said.join(': ') || (status === undefined ? '' : `HTTP ${status}`)
 }
 
 function judge(error: unknown, service: string, status: number | undefined): Verdict {

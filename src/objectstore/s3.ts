@@ -75,7 +75,11 @@ export async function openS3Store(options: S3StoreOptions): Promise<ObjectStore>
     sdk,
     client: await createS3Client(sdk, { ...options, timeoutMs }),
     options,
-    place: { store: options.endpoint ? `${url} at ${options.endpoint}` : url, bucket: options.bucket },
+    place: {
+      store: options.endpoint ? `${url} at ${options.endpoint}` : url,
+      bucket: options.bucket,
+      storageClass: options.storageClass,
+    },
     timeoutMs,
     deletes: options.deletes ?? 'batch',
     ifAbsent: 'unknown',
@@ -125,7 +129,8 @@ async function request<T>(
   size = 0,
 ): Promise<T> {
   const ms = s3.timeoutMs + (size / slowest) * 1000
-  const late = () => new AppError('TIMEOUT', `${s3.place.store}: ${doing}: no end within ${Math.round(ms / 1000)} s`)
+  const fact = `${s3.place.store}: ${doing}: no end within ${Math.round(ms / 1000)} s`
+  const late = () => new AppError('TIMEOUT', fact, { details: { status: null } })
   try {
     return await bounded({ ms, signal, late }, work)
   } catch (error) {

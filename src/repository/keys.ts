@@ -11,6 +11,12 @@ export interface KeyInfo {
   readonly createdAt: string
 }
 
+/** A passphrase of an opened repository. */
+export interface PassphraseInfo extends KeyInfo {
+  /** Whether it is the one that opened the repository for this call. */
+  readonly inUse: boolean
+}
+
 export interface KeyCost {
   readonly n: number
   readonly r: number

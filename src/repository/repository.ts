@@ -12,7 +12,7 @@ import type { BlockRestoreArgs } from './block-restore.ts'
 import type { VerifyArgs, VerifyResult } from './check.ts'
 import { checkConfig, encodeConfig, newConfig, parseConfig, type RepositoryConfig } from './config.ts'
 import { Crew, type CrewOptions, type Tools } from './crew.ts'
-import { describeKey, type KeyCost, type KeyInfo, unwrapMasterKey, wrapMasterKey } from './keys.ts'
+import { describeKey, type KeyCost, type PassphraseInfo, unwrapMasterKey, wrapMasterKey } from './keys.ts'
 import { configName, folders, idOf, newId, objectName } from './layout.ts'
 import type { ListedFile, ListFilesArgs } from './list-files.ts'
 import { type Backup, parseManifest } from './manifest.ts'
@@ -27,6 +27,8 @@ export interface RepositoryOptions {
   readonly tools: Tools
   /** Undefined for a repository without encryption. */
   readonly passphrase?: string | undefined
+  /** The id that the repository must have; undefined: any. */
+  readonly expectedId?: string | undefined
   /** What an earlier open found, to spare the work of finding it again; of no effect when it does not fit any more. */
   readonly knownKey?: KnownKey | undefined
   /** How long a prune waits between condemning and deleting (FORMAT.md 8.1); default 24 h. All nodes must agree on it. */
@@ -74,11 +76,18 @@ export async function initRepository(
 
 /**
  * Opens a repository. Takes about a third of a second with a passphrase, for each that it has.
- * @throws FAILED_PRECONDITION when there is none or a passphrase is missing or superfluous, PERMISSION_DENIED for a wrong one
+ * @throws FAILED_PRECONDITION when there is none or another one than expected, or a passphrase is missing or superfluous; PERMISSION_DENIED for a wrong
+ * one
  */
 export async function openRepository(options: RepositoryOptions): Promise<Repository> {
   const { store, passphrase } = options
   const config = parseConfig(await readConfig(options), store.url)
+  if (options.expectedId !== undefined && options.expectedId !== config.id) {
+    throw new AppError(
+      'FAILED_PRECONDITION',
+      `another repository is at ${store.url} than the one that was added; is the right disk mounted?`,
+    )
+  }
   if (config.encryption === 'none' && passphrase !== undefined) {
     throw new AppError(
       'FAILED_PRECONDITION',
@@ -94,14 +103,16 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
   return new Repository(options, config, { repositoryId: config.id, masterKey }, key)
 }
 
-async function readConfig({ store, signal }: RepositoryOptions): Promise<Uint8Array> {
+async function readConfig({ store, expectedId, signal }: RepositoryOptions): Promise<Uint8Array> {
   try {
     return await store.get(configName, undefined, { signal })
   } catch (error) {
     if (!isAppError(error, 'NOT_FOUND')) throw error
-    throw new AppError('FAILED_PRECONDITION', `${store.url} is no repository; make one with 'target add'`, {
-      cause: error,
-    })
+    const fact =
+      expectedId === undefined
+        ? `${store.url} is no repository; make one with 'target add'`
+        : `there is no repository at ${store.url} any more; is the disk mounted?`
+    throw new AppError('FAILED_PRECONDITION', fact, { cause: error })
   }
 }
 
@@ -145,36 +156,50 @@ export class Repository {
     this.#seal = new Seal(secrets)
   }
 
-  /** Lets one more passphrase open the repository. @returns the id to remove it by */
-  async addPassphrase(passphrase: string, label: string, cost?: KeyCost): Promise<KeyInfo> {
+  /**
+   * Lets one more passphrase open the repository. Costs a third of a second for each that it has. @returns the id to remove it by
+   * @throws ALREADY_EXISTS when it opens the repository already
+   */
+  async addPassphrase(passphrase: string, label: string, cost?: KeyCost): Promise<PassphraseInfo> {
     const { masterKey, repositoryId } = this.#secrets
     if (!masterKey) throw this.#notEncrypted()
+    for (const { id } of await this.listPassphrases()) {
+      const object = await this.#store.get(objectName('keys', id))
+      if (!(await unwrapMasterKey(repositoryId, id, object, passphrase))) continue
+      throw new AppError('ALREADY_EXISTS', `${this.#store.url} has this passphrase already: ${id}; choose another`)
+    }
     const info = { id: newId('keys'), label, createdAt: new Date().toISOString() }
     const bytes = await wrapMasterKey(masterKey, passphrase, { ...info, repositoryId, cost })
     await this.#store.put(objectName('keys', info.id), bytes)
-    return info
+    return { ...info, inUse: false }
   }
 
   /** Who can open it. */
-  async listPassphrases(): Promise<KeyInfo[]> {
-    const keys: KeyInfo[] = []
+  async listPassphrases(): Promise<PassphraseInfo[]> {
+    const keys: PassphraseInfo[] = []
     for await (const { key } of this.#store.list(folders.keys)) {
       const id = idOf('keys', key)
-      if (id) keys.push(describeKey(id, await this.#store.get(key)))
+      if (!id) continue
+      keys.push({ ...describeKey(id, await this.#store.get(key)), inUse: id === this.knownKey?.passphraseId })
     }
     return keys
   }
 
-  /** Idempotent. @throws FAILED_PRECONDITION for the last one, NOT_FOUND */
+  /** Idempotent. @throws FAILED_PRECONDITION for the last one and for the one that opened the repository for this call; NOT_FOUND */
   async removePassphrase(id: string): Promise<void> {
     const keys = await this.listPassphrases()
-    if (!keys.some((key) => key.id === id)) {
-      throw new AppError('NOT_FOUND', `the repository ${this.#store.url} has no passphrase ${id}`)
-    }
+    const key = keys.find((one) => one.id === id)
+    if (!key) throw new AppError('NOT_FOUND', `the repository ${this.#store.url} has no passphrase ${id}`)
     if (keys.length === 1) {
       throw new AppError(
         'FAILED_PRECONDITION',
         `passphrase ${id} is the last one of ${this.#store.url}; add another before removing it`,
+      )
+    }
+    if (key.inUse) {
+      throw new AppError(
+        'FAILED_PRECONDITION',
+        `passphrase ${id} is the one that ${this.#store.url} is opened with here; write another of its passphrases into the passphrase file first`,
       )
     }
     await this.#store.delete([objectName('keys', id)])

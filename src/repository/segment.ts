@@ -1,5 +1,6 @@
 /** Segments: the stretches of records that a tree's metadata is stored in, and the root that lists them (FORMAT.md 6.1, 6.2). */
 
+import { AppError } from '../errors.ts'
 import { idLength } from './chunk-entry.ts'
 import { ByteReader, ByteWriter } from './cursor.ts'
 import { checkedName, readRecord, type TreeRecord } from './tree-record.ts'
@@ -13,6 +14,7 @@ export interface SegmentInfo {
 
 const leastLength = 64 * 1024
 const mostLength = 2 ** 20
+const longestPath = 65_535
 const cutMask = 0x3ff
 const rootMagic = Buffer.from('HFT\x01', 'latin1')
 
@@ -50,6 +52,7 @@ export class SegmentBuilder {
 
   /** @param directory path of the directory that the record lies in @param name its name; empty for an end record */
   add(directory: Buffer, name: Uint8Array, record: Uint8Array): void {
+    if (directory.length + name.length >= longestPath) throw tooLong(directory)
     // No segment begins with an end record, so that their paths ascend.
     if (this.#isFull && name.length > 0) this.#close()
     if (this.#records === 0) {
@@ -94,6 +97,13 @@ export function readTreeRoot(bytes: Uint8Array): SegmentInfo[] {
   }
   reader.end()
   return segments
+}
+
+function tooLong(directory: Buffer): AppError {
+  return new AppError(
+    'FAILED_PRECONDITION',
+    `a path is longer than ${longestPath} bytes, which a backup cannot hold; move what lies below '${directory.toString('utf8', 0, 100)}…'`,
+  )
 }
 
 /** One step of a tree: a record in its directory, or the end of a directory (`record` null). */

@@ -1,7 +1,7 @@
 /** Every job once, through a process of its own. Needs root, as backups do. */
 
 import { execFileSync } from 'node:child_process'
-import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import type { JobArgs } from '../../../src/engine/jobs.ts'
@@ -172,10 +172,47 @@ test('passphrases come, are listed and go', async () => {
   const added = await engine.run(place, 'addPassphrase', { file, label: 'spare' })
   const listed = await engine.run(place, 'listPassphrases', {})
   expect(listed.map(({ label }) => label).sort()).toEqual(['first', 'spare'])
-  const old = listed.find(({ id }) => id !== added.id)
-  await engine.run(place, 'removePassphrase', { id: old?.id ?? '' })
+  expect(listed.find(({ inUse }) => inUse)).toMatchObject({ label: 'first' })
+  const twice = engine.run(place, 'addPassphrase', { file, label: 'again' })
+  await expect(twice).rejects.toMatchObject({ code: 'ALREADY_EXISTS', message: expect.stringContaining(added.id) })
+  const id = listed.find((one) => one.inUse)?.id ?? ''
+  const own = engine.run(place, 'removePassphrase', { id })
+  await expect(own).rejects.toMatchObject({
+    code: 'FAILED_PRECONDITION',
+    message: expect.stringContaining('into the passphrase file first'),
+  })
+  await engine.run({ ...place, passphraseFile: file }, 'removePassphrase', { id })
   await expect(engine.run(place, 'open', {})).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
   await engine.run({ ...place, passphraseFile: file }, 'open', {})
+})
+
+test('another repository than the one that was added, or none, is refused', async () => {
+  const { engine, place } = await initialized()
+  const { repositoryId } = await engine.run(place, 'open', {})
+  expect(await engine.run({ ...place, repositoryId }, 'open', {})).toMatchObject({ repositoryId })
+  const refusal = (fact: string) => ({ code: 'FAILED_PRECONDITION', message: expect.stringContaining(fact) })
+  const other = { ...place, repositoryId: 'ab'.repeat(16) }
+  await expect(engine.run(other, 'open', {})).rejects.toMatchObject(refusal('another repository is at'))
+  const path = new URL(place.url).pathname
+  rmSync(path, { recursive: true })
+  mkdirSync(path)
+  await expect(engine.run(other, 'open', {})).rejects.toMatchObject(refusal('any more; is the disk mounted?'))
+  rmSync(path, { recursive: true })
+  await expect(engine.run(other, 'open', {})).rejects.toMatchObject(refusal('is not a directory'))
+})
+
+test('a repository is made in an empty directory only, and a try leaves nothing there', async () => {
+  const engine = newEngine()
+  const path = scratch()
+  const place = { url: `file://${path}` }
+  mkdirSync(join(path, 'lost+found'))
+  await engine.run(place, 'probe', {})
+  expect(readdirSync(path)).toEqual(['lost+found'])
+  writeFileSync(join(path, 'mine.txt'), 'x')
+  const refused = { code: 'FAILED_PRECONDITION', message: expect.stringContaining("it holds 'mine.txt'") }
+  await expect(engine.run(place, 'init', { label: '' })).rejects.toMatchObject(refused)
+  rmSync(join(path, 'mine.txt'))
+  expect(await engine.run(place, 'init', { label: '' })).toMatchObject({ made: true })
 })
 
 test('a key that was found is used again, until the passphrase file changes', async () => {

@@ -58,7 +58,7 @@ describe('the URL of a store', () => {
 })
 
 describe('openObjectStore', () => {
-  it('refuses endpoints that are none or hold keys, and does not repeat them', async () => {
+  it('refuses endpoints that are none or hold keys, and does not repeat those', async () => {
     for (const endpoint of [
       'host:9000',
       'ftp://h',
@@ -70,6 +70,11 @@ describe('openObjectStore', () => {
       expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' })
       expect(inspect(error)).not.toContain('topsecret')
     }
+  })
+
+  it('repeats an endpoint that is none', async () => {
+    const message = expect.stringContaining("'minio:9000' is not an endpoint")
+    await expect(openObjectStore('s3://bucket/p', { endpoint: 'minio:9000' })).rejects.toMatchObject({ message })
   })
 
   it('refuses two regions and archive classes', async () => {

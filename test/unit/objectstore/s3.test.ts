@@ -206,6 +206,41 @@ describe('errors', () => {
   })
 })
 
+describe('a server that is none', () => {
+  it('is given up after some seconds when nobody answers, and is not when it has answered once', async () => {
+    const begun = performance.now()
+    const dead = retrying(await open({ endpoint: 'http://127.0.0.1:1' }))
+    expect(await failure(dead.stat('config'))).toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringMatching(/^[^\n]*ECONNREFUSED[^\n]*tried 3 times\)$/),
+    })
+    expect(performance.now() - begun).toBeLessThan(8000)
+    const alive = retrying(await open(), quick)
+    await alive.stat('config')
+    server.plant({ on: 'head', times: 6, effect: { kind: 'lose-answer' } })
+    expect(await alive.stat('config')).toBeUndefined()
+    server.assertAllFaultsMet()
+  })
+
+  it('and one that speaks no TLS, or wants keys, or has no such class, is said so in one plain line', async () => {
+    const port = new URL(server.endpoint).port
+    const tls = await failure((await open({ endpoint: `https://127.0.0.1:${port}` })).stat('a'))
+    expect(tls.message).toMatch(/^s3:[^\n]*looking at a; the server does not speak TLS; is it http:\/\/\?$/)
+    const keys = writeKeyFiles(directory, { accessKey: server.accessKey, secretKey: 'wrong' })
+    const denied = await failure((await openWith(keys)).stat('a'))
+    expect(denied).toMatchObject({ code: 'PERMISSION_DENIED', message: expect.stringContaining('403; see whether') })
+    server.plant({ on: 'put', effect: { kind: 'fail', status: 400, code: 'InvalidArgument' } })
+    const odd = await failure((await open({ storageClass: 'ODD' })).put('a', data))
+    expect(odd).toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/InvalidArgument.*class ODD$/),
+    })
+    for (const { message } of [tls, denied, odd]) expect(message).not.toMatch(/Unknown|object Object|\n/)
+    const bucket = await failure((await open({ bucket: 'none' })).stat('a'))
+    expect(bucket.message).toMatch(/: NoSuchBucket; create the bucket/)
+  })
+})
+
 describe('keys in files', () => {
   it('are read again when they change', async () => {
     const store = await open()
