@@ -64,8 +64,9 @@ const durationUnits = [
   ['s', 1_000],
 ] as const
 
-/** Prints a duration as it could have been typed, exactly: `2s`, `90s`, `24h`, `1500ms`. @param ms a whole number */
+/** Prints a duration as it could have been typed, exactly: `2s`, `90s`, `1d`, `1500ms`. @param ms a whole number */
 export function formatDuration(ms: number): string {
+  if (ms === 0) return '0s'
   const [unit, size] = durationUnits.find(([, factor]) => ms >= factor && ms % factor === 0) ?? ['ms', 1]
   return `${ms / size}${unit}`
 }

@@ -63,6 +63,7 @@ export class Schedules implements ScheduleService {
 
   /** Begins no run any more; those under way end with the daemon, and are gone on with when it is back. Idempotent. */
   stop(): void {
+    if (this.#state === 'started') this.#readAll() // What has become of them since the last look is still to be logged.
     this.#state = 'stopped'
     clearTimeout(this.#timer)
   }
@@ -108,7 +109,7 @@ export class Schedules implements ScheduleService {
   }
 
   list(volume?: string): ScheduleView[] {
-    const all = this.#core.catalog.schedules().map((schedule) => this.#view(schedule))
+    const all = this.#lookUp().map((schedule) => this.#view(schedule))
     const found = all.filter((view) => volume === undefined || view.volume === volume)
     // That of a volume in the trash is found, too.
     if (volume !== undefined && found.length === 0) findVolume(this.#core, volume)
@@ -348,12 +349,16 @@ export class Schedules implements ScheduleService {
     await this.#update(schedule, change).catch((error: Error) => this.#complain(error, schedule.name))
   }
 
+  #lookUp(): readonly Schedule[] {
+    const schedules = this.#core.catalog.schedules()
+    this.#bindings.look(schedules)
+    return schedules
+  }
+
   /** For the background: with a damaged catalog there is nothing to do. */
   #readAll(): readonly Schedule[] {
     try {
-      const schedules = this.#core.catalog.schedules()
-      this.#bindings.look(schedules)
-      return schedules
+      return this.#lookUp()
     } catch (error) {
       this.#complain(error as Error)
       return []

@@ -12,7 +12,8 @@ const create = command({
   summary: 'take snapshots of a volume, or back it up, at certain times',
   description: [
     'Say --snapshot, --backup or both: with both, the snapshot is what is backed up. A run that was missed while the daemon was',
-    'down is caught up once. A retention is as for holdfast backup forget, and never removes the last good one.',
+    'down is caught up once. A retention is as for holdfast backup forget, and never removes the last good one. The same again,',
+    "under any name, makes nothing. A schedule follows its volume's name, and is asleep while that is in the trash.",
   ].join('\n'),
   args: [{ name: 'VOLUME', complete: 'volume' }],
   options: {
