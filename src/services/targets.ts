@@ -60,8 +60,9 @@ export class Targets implements TargetService {
 
   async check(name: string): Promise<TargetCheck> {
     const target = this.inspect(name)
-    const { ifAbsent, listing, facts } = await this.#core.engine.run(placeOf(target), 'probe', {})
+    // Nothing is written where another repository is, or none: its disk may not be mounted.
     const backups = await this.#core.engine.run(placeOf(target), 'listBackups', {})
+    const { ifAbsent, listing, facts } = await this.#core.engine.run(placeOf(target), 'probe', {})
     const { kind, details } = facts
     return { name, url: target.url, store: { kind, ifAbsent, listing, details }, backups: backups.length }
   }

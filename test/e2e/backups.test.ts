@@ -79,7 +79,8 @@ describe('a backup', () => {
       'create',
       '-d',
       'holdfast',
-      ...options,
+      '-o',
+      'from-backup=safe/nothing@latest',
       'nothing',
     )
     expect(exitCode, 'there is no backup of a volume of that name').not.toBe(0)
@@ -104,7 +105,7 @@ describe('a backup', () => {
     const { exitCode, stderr } = await stage.holdfast.tryCli(
       'backup',
       'restore',
-      'safe/latest',
+      'safe/place@latest',
       '--to',
       'place',
       '--in-place',

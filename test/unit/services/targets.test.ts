@@ -1,6 +1,6 @@
 /** Targets: added once, told apart, used by name and by URL, looked at by doctor. */
 
-import { readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { checkTargets } from '../../../src/services/target-check.ts'
@@ -44,6 +44,26 @@ test('a target is added once, encrypted by its file, checked, and forgotten', as
   await t.targets.remove('t')
   expect(t.targets.list()).toEqual([])
   expect(() => t.targets.inspect('t')).toThrow(refuses('NOT_FOUND'))
+})
+
+test('a target is its repository, and no other that is in its place', async () => {
+  await using t = await openCore()
+  const url = `file://${t.beside('repository')}`
+  await t.targets.add('t', url)
+  rmSync(t.beside('repository'), { recursive: true })
+  mkdirSync(t.beside('repository'))
+  const gone = refuses('FAILED_PRECONDITION', 'is the disk mounted?')
+  await expect(t.targets.add('t', url)).rejects.toEqual(gone)
+  await expect(t.targets.check('t')).rejects.toEqual(gone)
+  await expect(t.backups.list({ at: 't' })).rejects.toEqual(gone)
+  expect(readdirSync(t.beside('repository'))).toEqual([])
+  await t.targets.add('another', url)
+  await expect(t.targets.add('t', url)).rejects.toEqual(refuses('FAILED_PRECONDITION', 'another repository'))
+  await expect(t.backups.list({ at: 't' })).rejects.toEqual(refuses('FAILED_PRECONDITION', 'another repository'))
+  expect(await t.backups.list({ at: 'another' })).toEqual([])
+  expect((await checkTargets(t.core)).map(({ check, subject }) => `${check} ${subject}`)).toEqual([
+    'target-unreachable t',
+  ])
 })
 
 test('a directory of backups is apart from all that is backed up', async () => {
