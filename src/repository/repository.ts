@@ -256,7 +256,26 @@ export class Repository {
 
   /** Backs up a directory. Nothing exists before it has returned; interrupted, the next one finds what was stored. */
   backupTree(args: Omit<TreeBackupArgs, 'graceMs'>, options: JobOptions = {}): Promise<Backup> {
-    return this.#run('backupTree', { ...args, graceMs: this.graceMs }, options)
+    const all = { ...args, graceMs: this.graceMs }
+    return this.#healing(all, options, (parent) => this.#run('backupTree', { ...all, parent }, options))
+  }
+
+  /**
+   * Backs up again, without the parent, when the parent's own tree turns out to be damaged: a verify finds what of it must not be relied on, and the new
+   * backup stores that anew.
+   */
+  async #healing(
+    { parent }: { readonly parent: string | null },
+    { signal }: JobOptions,
+    backUp: (parent: string | null) => Promise<Backup>,
+  ): Promise<Backup> {
+    try {
+      return await backUp(parent)
+    } catch (error) {
+      if (parent === null || !isAppError(error, 'CORRUPT')) throw error
+      await this.verify({ readData: false, backup: parent }, { signal })
+      return await backUp(null)
+    }
   }
 
   /** Restores a tree backup into an empty directory; interrupted, the same call goes on. */
@@ -266,7 +285,11 @@ export class Repository {
 
   /** Backs up a device or an image. @throws INVALID_ARGUMENT for a parent of another kind */
   backupBlock(args: Omit<BlockBackupArgs, 'graceMs'>, options: JobOptions = {}): Promise<Backup> {
-    return this.#run('backupBlock', { ...args, graceMs: this.graceMs }, options)
+    const all = { ...args, graceMs: this.graceMs }
+    return this.#healing(all, options, (parent) => {
+      const changed = parent === null ? null : args.changed
+      return this.#run('backupBlock', { ...all, parent, changed }, options)
+    })
   }
 
   /** Restores a block backup onto a device or a file. @returns bytes written */

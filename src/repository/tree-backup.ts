@@ -129,7 +129,7 @@ class TreeBackup {
     return commit(this.#context, manifest, { index: this.#index, since, graceMs })
   }
 
-  /** The parent is a help, not a need: one that cannot be read means that all files are. */
+  /** The parent is a help, not a need: without it all files are read. @throws CORRUPT: what it shares with others is not to be relied on */
   #openParent(): ParentCursor | undefined {
     const { parent } = this.#args
     if (parent === null) return undefined
@@ -146,7 +146,7 @@ class TreeBackup {
       this.#progress.total = backup.size
       return cursor
     } catch (error) {
-      if (isAppError(error, 'NOT_FOUND', 'CORRUPT', 'ABORTED')) return undefined
+      if (isAppError(error, 'NOT_FOUND', 'ABORTED')) return undefined
       throw error
     }
   }

@@ -1,7 +1,7 @@
 /** Every job once, through a process of its own. Needs root, as backups do. */
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import type { JobArgs } from '../../../src/engine/jobs.ts'
@@ -184,6 +184,22 @@ test('passphrases come, are listed and go', async () => {
   await engine.run({ ...place, passphraseFile: file }, 'removePassphrase', { id })
   await expect(engine.run(place, 'open', {})).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
   await engine.run({ ...place, passphraseFile: file }, 'open', {})
+})
+
+test('a backup whose parent turns out to be damaged reads everything, and heals it', async () => {
+  const { engine, place } = await initialized('secret')
+  const root = makeTree(50)
+  await backUp(engine, place, root)
+  const packs = `${new URL(place.url).pathname}/packs`
+  const files = readdirSync(packs, { recursive: true, encoding: 'utf8' }).map((name) => join(packs, name))
+  for (const file of files.filter((path) => statSync(path).isFile())) {
+    const bytes = readFileSync(file)
+    writeFileSync(file, bytes.fill((bytes[40] ?? 0) ^ 1, 40, 41))
+  }
+  expect(await backUp(engine, place, root)).toMatchObject({ parent: null })
+  const verified = await engine.run(place, 'verify', { readData: false, backup: null })
+  expect(verified).toMatchObject({ damaged: [] })
+  expect(await backUp(engine, place, root)).toMatchObject({ parent: expect.any(String) })
 })
 
 test('another repository than the one that was added, or none, is refused', async () => {
