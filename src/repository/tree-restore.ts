@@ -287,7 +287,10 @@ class TreeRestore {
       sink = open()
     })
     for (const { path, record } of this.#entries()) {
-      if (record?.type === types.directory && path.length > 0) this.#addMetadata(sink, places.place(path), record)
+      if (record?.type !== types.directory || path.length === 0) continue
+      // First of all the place: it may end the sink.
+      const place = places.place(path)
+      this.#addMetadata(sink, place, record)
     }
     places.close()
     sink.close()

@@ -228,6 +228,18 @@ test('many directories: any path is found, and the listing is complete', async (
   expect(readFileSync(join(await restored(repository, backup.id, path), path), 'utf8')).toBe('59 7')
 })
 
+test('more directories than a restore holds open come back with their attributes', async () => {
+  const root = scratch('/dev/shm')
+  for (let i = 0; i < 2100; i++) {
+    mkdirSync(join(root, `d${i}/e`), { recursive: true })
+    writeFileSync(join(root, `d${i}/e/f`), `${i}`)
+    utimesSync(join(root, `d${i}`), 1e9, 1e9)
+  }
+  const { repository } = await newRepository()
+  const { id } = await backUp(repository, root)
+  expect(describeTree(await restored(repository, id, '', '/dev/shm'))).toBe(describeTree(root))
+})
+
 test('a cancelled backup leaves no backup, and the next one succeeds', async () => {
   const root = scratch()
   writeFileSync(join(root, 'file'), noise(60_000_000))
