@@ -187,7 +187,8 @@ test('one that was stored and not written down is not stored again', async () =>
   await using t = await coreWithTarget()
   const backup = await backUp(t, { labels: { a: 'b' } })
   const done = lastOf(t, 'backup.create')
-  const plan = { ...(done?.payload as object), plannedAt: backup.createdAt } as never
+  const stilled = { since: backup.createdAt, paused: [], hooks: null }
+  const plan = { ...(done?.payload as object), stilled } as never
   const operation = anOperation({ kind: 'backup.create', subject: 'db', payload: plan })
   await t.core.catalog.write(beginOperation(operation), amendOperation(operation.id, plan))
   await using next = await t.restart()
