@@ -48,6 +48,9 @@ export interface Shape {
 /** 60,000 files of 2 GiB, and two databases of 1 GiB. */
 export const usual: Shape = { files: 60_000, meanLength: 35_791, databases: 2, databasePages: 131_072 }
 
+/** An eighth of it: a gateway that keeps all in memory has room for no more. */
+export const small: Shape = { files: 7_500, meanLength: 35_791, databases: 2, databasePages: 16_384 }
+
 function fileOf(root: string, number: number): string {
   return join(root, `d${Math.floor(number / filesPerDirectory)}`, `f${number}`)
 }
