@@ -23,6 +23,7 @@ import type {
   CallOptions,
   CreateBackupRequest,
   ForgetDecision,
+  ForgetRules,
   PruneView,
   RepositoryRef,
   RestoredView,
@@ -56,17 +57,6 @@ interface Running {
 }
 
 type Wanted = Pick<BackupPlan, 'volumeId' | 'url' | 'labels' | 'pause'> & { readonly snapshot: string | null }
-
-interface ForgetRules {
-  readonly volume: string
-  readonly keep: string
-  /** Only backups that carry all of them. */
-  readonly labels?: Readonly<Record<string, string>> | undefined
-  readonly host?: string | undefined
-  readonly timeZone?: string | undefined
-  readonly dryRun?: boolean | undefined
-  readonly prune?: boolean | undefined
-}
 
 export class Backups implements BackupService {
   readonly #rooms: BackupRooms

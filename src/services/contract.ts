@@ -363,6 +363,19 @@ export interface VerifyView {
   readonly damaged: readonly { readonly url: string; readonly volume: string; readonly paths: readonly string[] }[]
 }
 
+export interface ForgetRules {
+  readonly volume: string
+  /** Retention such as `last=3,daily=7`. */
+  readonly keep: string
+  /** Only backups with all of these labels; the others are neither counted nor removed. */
+  readonly labels?: Readonly<Record<string, string>> | undefined
+  /** Only those of this node; default: of each, by itself. */
+  readonly host?: string | undefined
+  readonly timeZone?: string | undefined
+  readonly dryRun?: boolean | undefined
+  readonly prune?: boolean | undefined
+}
+
 export interface BackupService {
   /** @throws NOT_FOUND, IN_USE, UNAVAILABLE, NO_SPACE, CANCELLED; a crash of the daemon in the middle: it goes on after the restart */
   create(request: CreateBackupRequest, call?: CallOptions): Promise<BackupView>
@@ -396,20 +409,10 @@ export interface BackupService {
     options: { readonly readData: boolean },
     call?: CallOptions,
   ): Promise<{ packs: number; leftOut: readonly { object: string; fact: string }[]; lostChunks: number }>
-  /** @param rules.keep retention such as `last=3,daily=7` @returns what was decided about each, newest first */
+  /** @returns what was decided about each, newest first */
   forget(
     where: RepositoryRef,
-    rules: {
-      readonly volume: string
-      readonly keep: string
-      /** Only backups with all of these labels; the others are neither counted nor removed. */
-      readonly labels?: Readonly<Record<string, string>> | undefined
-      /** Only those of this node; default: of each, by itself. */
-      readonly host?: string | undefined
-      readonly timeZone?: string | undefined
-      readonly dryRun?: boolean | undefined
-      readonly prune?: boolean | undefined
-    },
+    rules: ForgetRules,
     call?: CallOptions,
   ): Promise<{ decisions: ForgetDecision[]; prune: PruneView | null }>
   prune(where: RepositoryRef, options: { readonly dryRun: boolean }, call?: CallOptions): Promise<PruneView>
