@@ -2,7 +2,7 @@
 
 import type { ServerResponse } from 'node:http'
 import { AppError } from '../src/errors.ts'
-import type { MountService } from '../src/services/contract.ts'
+import type { MountService } from '../src/services/volumes/contract.ts'
 
 /** The part of pino's logger that this door uses. */
 export interface PluginLog {

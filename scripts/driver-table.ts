@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { driverModules } from '../drivers/index.ts'
 import type { DriverModule, OptionHelp, TreeArchive } from '../src/driver.ts'
-import { capabilitiesOf, capabilityNames } from '../src/services/node.ts'
+import { capabilitiesOf, capabilityNames } from '../src/services/node/node.ts'
 
 const readme = new URL('../README.md', import.meta.url)
 const begin = '<!-- drivers: written by scripts/driver-table.ts -->'

@@ -4,7 +4,7 @@
  */
 
 import { AppError } from '../errors.ts'
-import type { CreateVolumeRequest, UpdateVolumeRequest } from '../services/contract.ts'
+import type { CreateVolumeRequest, UpdateVolumeRequest } from '../services/volumes/contract.ts'
 import { suggestion } from '../units.ts'
 
 const labelPrefix = 'label.'

@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
-import type { CallOptions, OperationService, OperationView } from '../services/contract.ts'
+import type { CallOptions, OperationService, OperationView } from '../services/journal/contract.ts'
 import type { SchemaTypes } from './json-schema.ts'
 import { errorBody } from './schemas.ts'
 

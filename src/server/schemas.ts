@@ -4,16 +4,16 @@
  */
 
 import type { Finding } from '../model.ts'
+import type { OperationView } from '../services/journal/contract.ts'
+import type { InfoView } from '../services/node/contract.ts'
+import type { SnapshotView } from '../services/snapshots/contract.ts'
 import type {
   CreateVolumeRequest,
-  InfoView,
   NewVolume,
-  OperationView,
-  SnapshotView,
   TrashView,
   UpdateVolumeRequest,
   VolumeView,
-} from '../services/contract.ts'
+} from '../services/volumes/contract.ts'
 import { array, nullable, object, viewOf } from './json-schema.ts'
 import { newVolume, newVolumeKeys } from './schemas/new-volume.ts'
 import { targetView } from './schemas/target.ts'

@@ -9,8 +9,8 @@ import type { Engine } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import type { Locks } from '../locks.ts'
 import type { Snapshot, Volume } from '../model.ts'
-import type { Drivers } from './drivers.ts'
-import type { Operations } from './operations.ts'
+import type { Operations } from './journal/operations.ts'
+import type { Drivers } from './node/drivers.ts'
 
 export interface Core {
   readonly config: Config

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createEngine, type Engine } from '../../src/engine/engine.ts'
 import type { Bytes } from '../../src/model.ts'
-import { Archive } from '../../src/services/archive.ts'
+import { Archive } from '../../src/services/backups/archive.ts'
 import { context, makeScratch, removeScratch, sh, silent } from './driver-bed.ts'
 
 let scratch: string

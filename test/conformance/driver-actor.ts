@@ -7,7 +7,7 @@ import { vfs } from '../../drivers/vfs/vfs.ts'
 import type { Driver } from '../../src/driver.ts'
 import { createEngine } from '../../src/engine/engine.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
-import { Archive } from '../../src/services/archive.ts'
+import { Archive } from '../../src/services/backups/archive.ts'
 import { context, silent } from './driver-bed.ts'
 
 /** What an actor is told. */

@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { vfs } from '../../drivers/vfs/vfs.ts'
 import { createEngine } from '../../src/engine/engine.ts'
-import { Archive } from '../../src/services/archive.ts'
+import { Archive } from '../../src/services/backups/archive.ts'
 import { type DriverBed, makeFileSystem, makeScratch, removeScratch, sh, silent } from './driver-bed.ts'
 
 const disk = 3 * 2 ** 30

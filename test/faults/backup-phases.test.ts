@@ -7,7 +7,10 @@ import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BackupView, OperationView, SnapshotView, VolumeView } from '../../src/services/contract.ts'
+import type { BackupView } from '../../src/services/backups/contract.ts'
+import type { OperationView } from '../../src/services/journal/contract.ts'
+import type { SnapshotView } from '../../src/services/snapshots/contract.ts'
+import type { VolumeView } from '../../src/services/volumes/contract.ts'
 import { type FaultBed, openFaultBed } from '../support/fault-bed.ts'
 
 let bed: FaultBed

@@ -5,7 +5,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isAppError } from '../../src/errors.ts'
-import type { SnapshotView, TrashView, VolumeView } from '../../src/services/contract.ts'
+import type { SnapshotView } from '../../src/services/snapshots/contract.ts'
+import type { TrashView, VolumeView } from '../../src/services/volumes/contract.ts'
 import { type FaultBed, openFaultBed } from '../support/fault-bed.ts'
 
 interface Flavour {

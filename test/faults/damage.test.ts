@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Finding } from '../../src/model.ts'
-import type { VolumeView } from '../../src/services/contract.ts'
+import type { VolumeView } from '../../src/services/volumes/contract.ts'
 import { type FaultBed, openFaultBed } from '../support/fault-bed.ts'
 import { until } from '../support/processes.ts'
 

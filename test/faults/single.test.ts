@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { InfoView } from '../../src/services/contract.ts'
+import type { InfoView } from '../../src/services/node/contract.ts'
 import { type FaultBed, openFaultBed } from '../support/fault-bed.ts'
 import { until } from '../support/processes.ts'
 

@@ -9,7 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { expect, test } from 'vitest'
 import { AppError, isAppError } from '../../src/errors.ts'
-import type { SnapshotView, TrashView, VolumeView } from '../../src/services/contract.ts'
+import type { SnapshotView } from '../../src/services/snapshots/contract.ts'
+import type { TrashView, VolumeView } from '../../src/services/volumes/contract.ts'
 import { type FaultBed, openFaultBed } from '../support/fault-bed.ts'
 
 const rounds = 60

@@ -8,14 +8,13 @@ import type {
   BackupFileView,
   BackupService,
   BackupView,
-  CallOptions,
   PruneView,
-  ScheduleService,
-  ScheduleView,
   TargetService,
   TargetView,
-  VolumeView,
-} from '../../src/services/contract.ts'
+} from '../../src/services/backups/contract.ts'
+import type { CallOptions } from '../../src/services/journal/contract.ts'
+import type { ScheduleService, ScheduleView } from '../../src/services/schedules/contract.ts'
+import type { VolumeView } from '../../src/services/volumes/contract.ts'
 
 /** What the fakes share: the log of calls, and work that may be slow. */
 export interface FakeGround {

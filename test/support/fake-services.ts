@@ -4,15 +4,10 @@
  */
 
 import { AppError } from '../../src/errors.ts'
-import type {
-  CallOptions,
-  OperationView,
-  Services,
-  SnapshotView,
-  TrashView,
-  VolumeFilter,
-  VolumeView,
-} from '../../src/services/contract.ts'
+import type { Services } from '../../src/services/contract.ts'
+import type { CallOptions, OperationView } from '../../src/services/journal/contract.ts'
+import type { SnapshotView } from '../../src/services/snapshots/contract.ts'
+import type { TrashView, VolumeFilter, VolumeView } from '../../src/services/volumes/contract.ts'
 import { parseSize, parseVolumeName } from '../../src/units.ts'
 import { fakeBackups, fakeSchedules, fakeTargets } from './fake-backup-services.ts'
 

@@ -11,7 +11,7 @@ import type {
   PruneView,
   RestoredView,
   VerifyView,
-} from '../../services/contract.ts'
+} from '../../services/backups/contract.ts'
 import { array, nullable, object, viewOf } from '../json-schema.ts'
 import { volumeView } from '../schemas.ts'
 import { newVolume, newVolumeKeys } from './new-volume.ts'

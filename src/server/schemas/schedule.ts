@@ -1,6 +1,6 @@
 /** What the admin API takes and gives about schedules, as JSON Schema. */
 
-import type { CreateScheduleRequest, ScheduleView } from '../../services/contract.ts'
+import type { CreateScheduleRequest, ScheduleView } from '../../services/schedules/contract.ts'
 import { nullable, object, viewOf } from '../json-schema.ts'
 import { count, text, textOrNull, time, timeOrNull, yesOrNo } from './words.ts'
 

@@ -1,7 +1,7 @@
 /** What the admin API takes and gives about targets, as JSON Schema. */
 
 import type { StoreAccess } from '../../model.ts'
-import type { PassphraseView, TargetCheck, TargetService, TargetView } from '../../services/contract.ts'
+import type { PassphraseView, TargetCheck, TargetService, TargetView } from '../../services/backups/contract.ts'
 import { array, object, viewOf } from '../json-schema.ts'
 import { bytes, count, text, textMap, time, yesOrNo } from './words.ts'
 

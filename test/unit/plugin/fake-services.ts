@@ -1,13 +1,13 @@
 /** Volumes in memory behind the services' contract: only what Docker's door calls, with hooks to be slow or to fail. */
 
 import { AppError } from '../../../src/errors.ts'
+import type { Services } from '../../../src/services/contract.ts'
 import type {
   CreateVolumeRequest,
   MountService,
-  Services,
   VolumeService,
   VolumeView,
-} from '../../../src/services/contract.ts'
+} from '../../../src/services/volumes/contract.ts'
 
 export interface FakeServices {
   readonly services: Pick<Services, 'volumes' | 'mounts'>

@@ -1,0 +1,383 @@
+/**
+ * Restores: to a new volume, which shows under its name only when it is complete, and in place, by a hidden volume that is filled and then takes
+ * the place of the content. Resumed by the same steps; an error or a cancel leaves what was there before. The caller's locks, and recovery's, keep
+ * everybody else away from the name meanwhile.
+ */
+
+import { randomUUID } from 'node:crypto'
+import { amendOperation, dropSnapshot, insertSnapshot, putVolume } from '../../catalog/changes.ts'
+import type { CloneCapability, Driver, DriverContext, ReplaceCapability, SnapshotCapability } from '../../driver.ts'
+import { AppError, isAppError, toAppError } from '../../errors.ts'
+import { mountKey, volumeKey } from '../../locks.ts'
+import type { Json, Operation, Snapshot, Volume, VolumeSpec } from '../../model.ts'
+import { syncFileSystem } from '../../system/files.ts'
+import { parseVolumeName } from '../../units.ts'
+import { type Core, hiddenTarget, now, requireVolume, volumeTarget } from '../core.ts'
+import type { CallOptions } from '../journal/contract.ts'
+import { leftOpen, type Outcome } from '../journal/operations.ts'
+import { requireHooksAllowed } from '../snapshots/hooks.ts'
+import { timedName } from '../snapshots/timed-name.ts'
+import type { NewVolume } from '../volumes/contract.ts'
+import { draftVolume, planCreate } from '../volumes/create-plan.ts'
+import { requireUnused } from '../volumes/use.ts'
+import { volumeView } from '../volumes/views.ts'
+import { findBackup } from './backup-choice.ts'
+import { limitOf } from './backup-limit.ts'
+import type { RestoredView, RestoreRequest } from './contract.ts'
+import { backupUrl, backupView, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
+import { putInPlace, stagingIn } from './restore-path.ts'
+import { checkPath, type Found, requireNothingAsked, requireOwn, type Source, sourceOf } from './restore-source.ts'
+import type { RepositoryTurns } from './turns.ts'
+
+type NewPlan = {
+  readonly source: Source
+  readonly volume: Volume
+  /** Whether its limit is the one that the backup was under, and nobody has asked for it. */
+  readonly isLimitCopied?: boolean
+}
+
+type InPlacePlan = {
+  readonly source: Source
+  readonly volumeId: string
+  readonly safety: Snapshot
+  /** Filled, and then the volume's content. */
+  readonly hidden: VolumeSpec
+  /** Set when it is filled: from then on it is finished, and not undone. */
+  readonly filled: Volume | null
+}
+
+/** What a restore in place needs of the driver. */
+interface Tools {
+  readonly driver: Driver
+  readonly snapshots: SnapshotCapability
+  readonly replace: ReplaceCapability
+  /** Undefined when all is restored. */
+  readonly clone: CloneCapability | undefined
+}
+
+export class Restores {
+  readonly #core: Core
+  readonly #turns: RepositoryTurns
+
+  constructor(core: Core, turns: RepositoryTurns) {
+    this.#core = core
+    this.#turns = turns
+  }
+
+  async restore({ from, to, path, inPlace, ...asked }: RestoreRequest, call: CallOptions = {}): Promise<RestoredView> {
+    const name = parseVolumeName(to)
+    const wanted = parseBackup(this.#core, from)
+    const within = checkPath(path ?? '')
+    if (!inPlace) return this.#toNew(name, wanted, within, asked, call)
+    requireNothingAsked(name, asked)
+    return this.#inPlace(name, wanted, within, call)
+  }
+
+  async #toNew(name: string, wanted: WantedBackup, path: string, asked: NewVolume, call: CallOptions) {
+    const { config, drivers } = this.#core
+    const driverOf = (volume: string): string => requireVolume(this.#core, volume).driver
+    const plan = planCreate({ ...asked, name }, config.defaultDriver, (driver) => drivers.required(driver), driverOf)
+    requireHooksAllowed(config.hostHooks, plan.hooks)
+    return this.#core.locks.with([volumeKey(name)], `volume ${name} is being restored`, async () => {
+      if (this.#core.catalog.volume(name)) {
+        const remedy = 'restore to another name, or replace its content: --in-place'
+        throw new AppError('ALREADY_EXISTS', `volume ${name} exists; ${remedy}`)
+      }
+      const found = await this.#find(wanted, name)
+      return this.#restored(await this.fill(draftVolume(plan), found, path, call), found)
+    })
+  }
+
+  async #find(wanted: WantedBackup, meant: string): Promise<Found> {
+    return { repository: wanted.repository, backup: await findBackup(this.#core, wanted, { meant }) }
+  }
+
+  #restored(volume: Volume, { repository, backup }: Found): RestoredView {
+    return { ...volumeView(this.#core, volume), restoredFrom: backupView(repository.url, backup) }
+  }
+
+  /**
+   * Makes `draft` a volume with the content of a backup. The caller holds its lock and knows that its name is free.
+   * Without a size it gets the limit that the backed up volume had, where its driver can keep that.
+   * @throws NOT_SUPPORTED for a backup that the driver cannot take, and what the driver and the engine throw
+   */
+  async fill(draft: Volume, found: Found, path: string, call: CallOptions): Promise<Volume> {
+    const driver = await this.#core.drivers.ready(draft.driver)
+    const source = sourceOf(found, path, driver)
+    const size = draft.size ?? limitOf(found.backup)
+    const volume = { ...draft, size, origin: backupUrl(source.url, source.backup) }
+    const plan: NewPlan = { source, volume, isLimitCopied: draft.size === null && size !== null }
+    const work = workOf(plan, draft.name, call)
+    return this.#core.operations.run(
+      work,
+      (ctx) => this.#makeNew(ctx, plan, driver),
+      (ctx) => this.#discard(ctx, driver, plan.volume),
+    )
+  }
+
+  /** Goes on with one that an earlier life has begun, whose locks the caller holds. @throws what it fails with, once that is written down */
+  async resume(operation: Operation): Promise<void> {
+    const plan = operation.payload as unknown as NewPlan | InPlacePlan
+    await ('volume' in plan ? this.#resumeNew(operation, plan) : this.#resumeInPlace(operation, plan))
+  }
+
+  async #resumeNew(operation: Operation, plan: NewPlan): Promise<void> {
+    const driver = await this.#core.drivers.started(plan.volume.driver)
+    await this.#core.operations.resume(
+      operation,
+      (ctx) => this.#makeNew(ctx, plan, driver),
+      (ctx) => this.#discard(ctx, driver, plan.volume),
+    )
+  }
+
+  async #makeNew(ctx: DriverContext, plan: NewPlan, driver: Driver): Promise<Outcome<Volume>> {
+    const volume = await this.#createFor(ctx, plan, driver)
+    await this.#shown(driver, volume, (root) => this.#restoreInto(ctx, plan.source, root))
+    return { result: volume, changes: [putVolume(volume)] }
+  }
+
+  /** Storage that cannot keep a limit which only the backup knows does without. */
+  async #createFor(ctx: DriverContext, { volume, isLimitCopied }: NewPlan, driver: Driver): Promise<Volume> {
+    try {
+      return { ...volume, state: await driver.createVolume(ctx, volume) }
+    } catch (error) {
+      if (!isLimitCopied || !isAppError(error, 'NOT_SUPPORTED')) throw error
+      await driver.deleteVolume(ctx, volume)
+      const fields = { subject: volume.name, size: volume.size, error: error.message }
+      this.#core.log.warn(fields, 'is restored without the limit that the backed up volume had')
+      const unlimited = { ...volume, size: null }
+      return { ...unlimited, state: await driver.createVolume(ctx, unlimited) }
+    }
+  }
+
+  #inPlace(name: string, wanted: WantedBackup, path: string, call: CallOptions): Promise<RestoredView> {
+    const keys = [volumeKey(name), mountKey(name)]
+    return this.#core.locks.with(keys, `volume ${name} is being restored in place`, async () => {
+      const volume = requireVolume(this.#core, name)
+      const driver = await this.#core.drivers.ready(volume.driver)
+      const tools = toolsOf(driver, volume, path)
+      await requireUnused(this.#core, volume)
+      this.#requireNoneOpen(volume)
+      const found = await this.#find(wanted, name)
+      if (wanted.id === null) requireOwn(volume, found)
+      const plan = this.#planInPlace(volume, sourceOf(found, path, driver))
+      await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
+      const id = call.operationId ?? randomUUID()
+      const replaced = await this.#core.operations.run(
+        { ...workOf(plan, name, call), id },
+        (ctx) => this.#replaceContent(ctx, id, plan, volume, tools),
+        (ctx) => this.#undoInPlace(ctx, id, plan, volume, tools),
+      )
+      this.#core.log.info(
+        { subject: name, snapshot: plan.safety.name },
+        'restored in place; what was before is in the snapshot',
+      )
+      return this.#restored(replaced, found)
+    })
+  }
+
+  /** One that could neither be ended nor undone: only the next start of the daemon knows how far it came. */
+  #requireNoneOpen(volume: Volume): void {
+    const isOfVolume = ({ kind, payload }: Operation): boolean =>
+      kind === 'backup.restore' && (payload as Partial<InPlacePlan> | null)?.volumeId === volume.id
+    const open = this.#core.catalog.runningOperations().find(isOfVolume)
+    if (!open) return
+    throw new AppError(
+      'FAILED_PRECONDITION',
+      `volume ${volume.name} has a restore in place that could not be ended (${open.id}); see the log, make room, and restart the daemon, which ends it`,
+    )
+  }
+
+  async #resumeInPlace(operation: Operation, plan: InPlacePlan): Promise<void> {
+    const volume = this.#core.catalog.volumeById(plan.volumeId)
+    if (!volume) {
+      const gone = new AppError('NOT_FOUND', 'the volume is gone')
+      return this.#core.operations.close(operation, 'failed', [], gone)
+    }
+    const tools = toolsOf(await this.#core.drivers.started(volume.driver), volume, plan.source.path)
+    await this.#core.operations.resume(
+      operation,
+      (ctx) => this.#goOnInPlace(ctx, operation.id, plan, volume, tools),
+      (ctx) => this.#undoInPlace(ctx, operation.id, plan, volume, tools),
+    )
+  }
+
+  async #goOnInPlace(ctx: DriverContext, id: string, plan: InPlacePlan, volume: Volume, tools: Tools) {
+    if (!plan.filled) {
+      await requireUnused(this.#core, volume)
+      // Of a path that was half put in its place nobody knows how far that had come.
+      if (plan.source.path !== '') await this.#discard(ctx, tools.driver, asVolume(volume, plan.hidden))
+      return this.#replaceContent(ctx, id, plan, volume, tools)
+    }
+    try {
+      // The content may be half replaced: no cancel can undo that.
+      await requireUnused(this.#core, volume)
+      return await this.#replaceContent(this.#core.operations.plainContext(), id, plan, volume, tools)
+    } catch (error) {
+      throw leftOpen(toAppError(error))
+    }
+  }
+
+  #planInPlace(volume: Volume, source: Source): InPlacePlan {
+    const id = randomUUID()
+    const { size, options } = volume
+    return {
+      source,
+      volumeId: volume.id,
+      safety: {
+        id: randomUUID(),
+        volumeId: volume.id,
+        name: timedName(this.#core, volume, 'before-restore'),
+        createdAt: now(),
+        labels: {},
+        atomic: true,
+        size,
+        used: null,
+        state: null,
+      },
+      hidden: { id, name: `restore-${id.replaceAll('-', '').slice(0, 12)}`, size, options },
+      filled: null,
+    }
+  }
+
+  async #replaceContent(
+    ctx: DriverContext,
+    id: string,
+    plan: InPlacePlan,
+    volume: Volume,
+    tools: Tools,
+  ): Promise<Outcome<Volume>> {
+    const filled = plan.filled ?? (await this.#fillHidden(ctx, plan, volume, tools))
+    if (!plan.filled) await this.#noteFilled(id, plan, filled)
+    const result = await replaceBy(ctx, volume, filled, tools)
+    return { result, changes: [putVolume(result)] }
+  }
+
+  #noteFilled(id: string, plan: InPlacePlan, filled: Volume | null): Promise<void> {
+    return this.#core.catalog.write(amendOperation(id, { ...plan, filled } as unknown as Json))
+  }
+
+  async #fillHidden(ctx: DriverContext, plan: InPlacePlan, volume: Volume, tools: Tools): Promise<Volume> {
+    const { driver, clone } = tools
+    const { hidden, source } = plan
+    const safety = await this.#takeSafety(ctx, plan, volume, tools)
+    const state = await (clone ? clone.create(ctx, hidden, volume, safety) : driver.createVolume(ctx, hidden))
+    const filled = { ...asVolume(volume, hidden), state }
+    await this.#shown(driver, filled, async (root) => {
+      if (!clone) return this.#restoreInto(ctx, source, root)
+      const staging = await stagingIn(root)
+      await this.#restoreInto(ctx, source, staging)
+      await putInPlace(root, staging, source.path, ctx.signal)
+      await syncFileSystem(root, ctx.signal)
+    })
+    return filled
+  }
+
+  /** The snapshot of what is there now; kept, so that a restore of the wrong backup can be undone. */
+  async #takeSafety(
+    ctx: DriverContext,
+    { safety }: InPlacePlan,
+    volume: Volume,
+    { snapshots }: Tools,
+  ): Promise<Snapshot> {
+    const existing = this.#core.catalog.snapshot(volume.id, safety.name)
+    if (existing) return existing
+    const taken = await snapshots.create(ctx, volume, { id: safety.id, name: safety.name, frozen: true })
+    const snapshot = { ...safety, ...taken }
+    await this.#core.catalog.write(insertSnapshot(snapshot))
+    return snapshot
+  }
+
+  /**
+   * What was there is still there, and the snapshot of it of no use; unless the content has left the hidden volume: then that snapshot may be
+   * all that is left, and the replacing is ended.
+   */
+  async #undoInPlace(ctx: DriverContext, id: string, plan: InPlacePlan, volume: Volume, tools: Tools): Promise<void> {
+    const { driver, snapshots } = tools
+    const { filled } = (this.#core.catalog.operation(id)?.payload ?? plan) as unknown as InPlacePlan
+    const { safety } = plan
+    if (filled && !(await driver.findVolume(ctx, filled))) {
+      await this.#core.catalog.write(putVolume(await replaceBy(ctx, volume, filled, tools)))
+      const fields = { subject: volume.name, snapshot: safety.name }
+      return this.#core.log.warn(fields, 'replaced all the same: it failed too late to be undone; see the snapshot')
+    }
+    // A hidden volume that is gone must not be taken for one whose content has moved.
+    if (filled) await this.#noteFilled(id, plan, null)
+    await this.#discard(ctx, driver, asVolume(volume, plan.hidden))
+    await snapshots.delete(ctx, volume, this.#core.catalog.snapshot(volume.id, safety.name) ?? safety)
+    await this.#core.catalog.write(...dropSnapshot(safety.id))
+  }
+
+  async #restoreInto(ctx: DriverContext, source: Source, target: string): Promise<void> {
+    const args = { backup: source.backup, target, path: source.path }
+    const watch = { signal: ctx.signal, progress: ctx.progress }
+    const work = () => this.#core.engine.run(placeOf(source), 'restoreTree', args, watch)
+    await this.#turns.with(source.url, ctx.signal, work)
+    await syncFileSystem(target, ctx.signal)
+  }
+
+  /** Mounts the volume where nobody looks while `work` runs. */
+  async #shown(driver: Driver, volume: Volume, work: (root: string) => Promise<void>): Promise<void> {
+    const ctx = this.#core.operations.plainContext()
+    const target = hiddenTarget(this.#core, volume.id)
+    await driver.mount(ctx, volume, target)
+    try {
+      await work(driver.mountpoint(volume, target))
+    } finally {
+      await driver.unmount(ctx, volume, target)
+    }
+  }
+
+  /** Removes what was being made, mounted by an earlier life or not. */
+  async #discard(ctx: DriverContext, driver: Driver, volume: Volume): Promise<void> {
+    const state = await driver.findVolume(ctx, volume)
+    if (state) await driver.unmount(ctx, { ...volume, state }, hiddenTarget(this.#core, volume.id))
+    await driver.deleteVolume(ctx, volume)
+  }
+}
+
+/** Gives the volume the content of `filled`. Idempotent, as the driver's call is. */
+async function replaceBy(
+  ctx: DriverContext,
+  volume: Volume,
+  filled: Volume,
+  { driver, replace }: Tools,
+): Promise<Volume> {
+  const replaced = { ...volume, state: await replace.replace(ctx, volume, filled) }
+  const { size } = await driver.usage(ctx, replaced, false)
+  return { ...replaced, size }
+}
+
+/** Volumes that restores are filling: a driver has them, and no record shows them. */
+export function volumesBeingFilled({ catalog }: Core): Volume[] {
+  return catalog.runningOperations().flatMap(({ kind, payload }) => {
+    if (kind !== 'backup.restore' || payload === null) return []
+    const plan = payload as unknown as NewPlan | InPlacePlan
+    if ('volume' in plan) return [plan.volume]
+    const volume = catalog.volumeById(plan.volumeId)
+    return volume ? [asVolume(volume, plan.hidden)] : []
+  })
+}
+
+/** @throws NOT_SUPPORTED, with what is missing */
+function toolsOf(driver: Driver, volume: Volume, path: string): Tools {
+  const lacks = (what: string): AppError =>
+    new AppError('NOT_SUPPORTED', `volume ${volume.name} cannot be restored in place: ${what}; restore to a new volume`)
+  if ('adopt' in volume.options) throw lacks('it is an adopted directory, whose content is not replaced')
+  const { snapshots, replace, clone } = driver
+  if (!snapshots) throw lacks(`driver ${driver.name} has no snapshots`)
+  if (!replace) throw lacks(`driver ${driver.name} cannot replace a volume's content`)
+  if (path !== '' && !clone) throw lacks(`driver ${driver.name} has no clones, which --path needs`)
+  return { driver, snapshots, replace, clone: path === '' ? undefined : clone }
+}
+
+function workOf(plan: NewPlan | InPlacePlan, subject: string, { operationId, onStarted }: CallOptions) {
+  const payload = { ...plan } as unknown as Json
+  return { kind: 'backup.restore', subject, payload, id: operationId, onStarted, resumable: true }
+}
+
+/** The hidden volume, before it is made. */
+function asVolume({ driver, createdAt }: Volume, hidden: VolumeSpec): Volume {
+  const plain = { labels: {}, hooks: {}, onRemove: 'trash', origin: null, state: null } as const
+  return { ...hidden, driver, createdAt, ...plain }
+}
