@@ -7,7 +7,7 @@ import type { BigIntStats } from 'node:fs'
 import { idLength } from './chunk-entry.ts'
 import { referenceLength } from './content.ts'
 import { ByteReader } from './cursor.ts'
-import { flags, headLength, readRecord, statOf, type TreeRecord, typeOfMode, types } from './tree-record.ts'
+import { flags, headLength, readRecord, type TreeRecord, typeOfMode, types } from './tree-record.ts'
 
 const hole = Buffer.alloc(idLength)
 /** The kernel's clock for files ticks every few ms. */
@@ -113,19 +113,6 @@ export class ParentCursor {
       if (!has(id) && !id.equals(hole)) return false
     }
     return (recordFlags & flags.attributesChunk) === 0 || has(view.subarray(end - idLength, end))
-  }
-
-  /** Whether type, length and mtime are the same: what is left of a file in a copy of its tree. */
-  matchesCopy(stat: BigIntStats): boolean {
-    const at = this.#at
-    const { type, size } = statOf(stat)
-    const wasSure = this.#isSureOf(stat.mtimeNs) && ((this.#bytes[at + 3] ?? 0) & flags.changed) === 0
-    return (
-      wasSure &&
-      this.#bytes[at + 2] === type &&
-      this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
-      this.#bytes.readBigInt64LE(at + 48) === size
-    )
   }
 
   #timeIs(ns: bigint, seconds: number, rest: number): boolean {

@@ -33,11 +33,6 @@ export interface TreeBackupArgs {
   readonly about: BackupLabels
   /** Id of the backup to compare with. */
   readonly parent: string | null
-  /**
-   * What tells that a file has not changed: `inode`: inode, ctime, mtime and size; `copy`: mtime and size only, for a source that is a copy
-   * made anew each time and so has other inodes and ctimes.
-   */
-  readonly compare: 'inode' | 'copy'
   readonly graceMs: number
 }
 
@@ -207,7 +202,7 @@ class TreeBackup {
 
   /** A lost or condemned chunk means that the file is read again. */
   #isUnchanged(cursor: ParentCursor, stat: BigIntStats): boolean {
-    return this.#args.compare === 'inode' && cursor.matches(stat) && cursor.everyReference(this.#isStored)
+    return cursor.matches(stat) && cursor.everyReference(this.#isStored)
   }
 
   /** Counts what is as it was. */
@@ -250,12 +245,6 @@ class TreeBackup {
     cursor: ParentCursor | undefined,
   ): void {
     const former = cursor?.type === types.file ? cursor.record() : undefined
-    if (former && this.#args.compare === 'copy' && cursor?.matchesCopy(stat) && cursor.everyReference(this.#isStored)) {
-      record.content = former.content
-      record.profile = former.profile
-      this.#progress.add(Number(stat.size))
-      return
-    }
     if (stat.size === 0n) {
       record.content = noContent
       return

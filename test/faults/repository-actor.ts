@@ -44,7 +44,7 @@ async function act(): Promise<void> {
       program: 'test',
     }
     const parent = (await repository.listBackups()).at(-1)?.id ?? null
-    await repository.backupTree({ root, about, parent, compare: 'inode' })
+    await repository.backupTree({ root, about, parent })
   } else if (action === 'restore') await repository.restoreTree({ backup: name, target: root, path: '' })
   else if (action === 'prune') await repository.prune({ dryRun: false })
   else if (action === 'forget') {

@@ -27,7 +27,7 @@ for (const kind of ['plain', 'encrypted'] as const) {
       labels: { made: 'once' },
       program: 'holdfast 0.1.0',
     }
-    const tree = { root, about: { ...about, volume: 'tree' }, compare: 'inode' as const }
+    const tree = { root, about: { ...about, volume: 'tree' } }
     const first = await repository.backupTree({ ...tree, parent: null })
     await repository.backupTree({ ...tree, parent: first.id })
     const device = join(root, 'image')

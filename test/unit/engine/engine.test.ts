@@ -31,7 +31,7 @@ async function initialized(passphrase?: string): Promise<{ engine: TestEngine; p
 }
 
 function backUp(engine: TestEngine, place: Place, root: string, args: Partial<JobArgs<'backupTree'>> = {}) {
-  return engine.run(place, 'backupTree', { root, about: about(), parent: 'auto', compare: 'inode', ...args })
+  return engine.run(place, 'backupTree', { root, about: about(), parent: 'auto', ...args })
 }
 
 function isSame(a: string, b: string): void {
@@ -284,7 +284,7 @@ test('progress is told, and not too often', async () => {
   const backup = await engine.run(
     place,
     'backupTree',
-    { root, about: about(), parent: null, compare: 'inode' },
+    { root, about: about(), parent: null },
     { progress: (done) => ([told, most] = [told + 1, Math.max(most, done)]) },
   )
   expect(told).toBeGreaterThan(0)
@@ -297,6 +297,6 @@ test('a listener that throws fails the job, and not the daemon', async () => {
   const progress = () => {
     throw new Error('deaf')
   }
-  const args = { root: makeTree(1000, 1), about: about(), parent: null, compare: 'inode' as const }
+  const args = { root: makeTree(1000, 1), about: about(), parent: null }
   await expect(engine.run(place, 'backupTree', args, { progress })).rejects.toThrow('deaf')
 })

@@ -44,7 +44,7 @@ async function backedUp(): Promise<Backed> {
   const engine = newEngine()
   const place = newPlace(passphrase)
   await engine.run(place, 'init', { label: '' })
-  const args = { root: makeTree(400, 100_000), about: about(), parent: null, compare: 'inode' as const }
+  const args = { root: makeTree(400, 100_000), about: about(), parent: null }
   const { id } = await engine.run(place, 'backupTree', args)
   return { engine, slow: { ...place, downloadLimit: 2 * 2 ** 20 }, backup: id }
 }

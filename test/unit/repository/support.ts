@@ -41,7 +41,7 @@ export function about(volume = 'v', createdAt = new Date().toISOString()) {
 
 /** A tree backup of `root` with nothing special about it. */
 export function backUp(repository: Repository, root: string, parent: string | null = null, volume = 'v') {
-  return repository.backupTree({ root, about: about(volume), parent, compare: 'inode' })
+  return repository.backupTree({ root, about: about(volume), parent })
 }
 
 /** Restores all of a backup, or one path, into a new directory. */

@@ -102,45 +102,6 @@ test('entries that were added, removed, replaced and renamed are seen', async ()
   expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))
 })
 
-test('a copy of the tree with new inodes is compared by mtime and size when asked', async () => {
-  const root = scratch()
-  makeHostileTree(root)
-  // A time to come proves nothing; one of whole seconds can be set again.
-  for (const name of ['d/large', 'd/huge-hole', 'd/medium']) utimesSync(join(root, name), 1e9, 1e9)
-  await pause(50)
-  const copy = join(scratch(), 'copy')
-  execFileSync('cp', ['-a', root, copy])
-  const { repository } = await newRepository()
-  const first = await backUp(repository, root)
-  const original = describeTree(copy)
-  // Nobody looks into it.
-  writeFileSync(join(copy, 'd/medium'), noise(700_000, 77))
-  utimesSync(join(copy, 'd/medium'), 1e9, 1e9)
-  const args = { root: copy, about: about(), parent: first.id, compare: 'copy' as const }
-  const second = await repository.backupTree(args)
-  expect(second.added).toBeLessThan(100_000)
-  expect(describeTree(await restored(repository, second.id))).toBe(original)
-})
-
-test('a copied file that was changed in the tick of the snapshot is read again', async () => {
-  const path = join(scratch(), 'file')
-  writeFileSync(path, 'before')
-  const { mtime } = statSync(path)
-  const backUpAt = async (text: string, laterMs: number, parent: string | null) => {
-    writeFileSync(path, text)
-    utimesSync(path, mtime, mtime)
-    const moment = new Date(mtime.getTime() + laterMs).toISOString()
-    const args = { root: join(path, '..'), about: about('v', moment), parent, compare: 'copy' as const }
-    const { id } = await repository.backupTree(args)
-    return { id, text: readFileSync(join(await restored(repository, id), 'file'), 'utf8') }
-  }
-  const { repository } = await newRepository()
-  const first = await backUpAt('before', 5, null)
-  const second = await backUpAt('behind', 90, first.id)
-  expect(second.text).toBe('behind')
-  expect((await backUpAt('unseen', 95, second.id)).text).toBe('behind')
-})
-
 test('a file that was changed in the tick of the backup is looked at again', async () => {
   const root = scratch()
   writeFileSync(join(root, 'file'), 'text')
@@ -156,7 +117,7 @@ test('a file that was changed in the tick of the backup is looked at again', asy
   const backUpAt = async (laterMs: number, parent: string | null) => {
     asked = 0
     const moment = new Date(changedAt + laterMs).toISOString()
-    return (await repository.backupTree({ root, about: about('v', moment), parent, compare: 'inode' })).id
+    return (await repository.backupTree({ root, about: about('v', moment), parent })).id
   }
   const first = await backUpAt(5, null)
   expect(asked).toBe(1)
@@ -177,7 +138,7 @@ test('progress counts what is read and what is not, up to the whole', async () =
   }
   const { repository } = await newRepository({ store: { ...memory, put: slow } })
   const told: [number, number | null][] = []
-  const args = { root, about: about(), parent: null, compare: 'inode' as const }
+  const args = { root, about: about(), parent: null }
   await repository.backupTree(args, { progress: (done, total) => void told.push([done, total]) })
   const between = told.filter(([done]) => done > 0 && done < 61_000_000)
   expect(between.length).toBeGreaterThan(0)
@@ -246,10 +207,7 @@ test('a cancelled backup leaves no backup, and the next one succeeds', async () 
   const { repository } = await newRepository()
   const controller = new AbortController()
   const reason = new Error('enough')
-  const running = repository.backupTree(
-    { root, about: about(), parent: null, compare: 'inode' },
-    { signal: controller.signal },
-  )
+  const running = repository.backupTree({ root, about: about(), parent: null }, { signal: controller.signal })
   setTimeout(() => controller.abort(reason), 250)
   await expect(running).rejects.toBe(reason)
   expect(await repository.listBackups()).toEqual([])
