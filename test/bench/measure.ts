@@ -1,9 +1,14 @@
 /** Numbers: samples to percentiles, runs in turn to ratios, and the report's tables. */
 
-/** The value below which a share of the samples lies; 0.5 is the median. @param samples at least one, in any order */
+/**
+ * The value below which a share of the samples lies, between two neighbours where it falls between them: 0.5 is the median.
+ * @param samples at least one, in any order
+ */
 export function quantile(samples: readonly number[], share: number): number {
   const sorted = [...samples].sort((a, b) => a - b)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] as number
+  const at = (sorted.length - 1) * share
+  const [below, above] = [sorted[Math.floor(at)], sorted[Math.ceil(at)]] as [number, number]
+  return below + (above - below) * (at % 1)
 }
 
 export function median(samples: readonly number[]): number {
