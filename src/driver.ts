@@ -48,6 +48,8 @@ export interface DriverDescription {
   readonly facts: Readonly<Record<string, string>>
   /** Room of the storage as a whole, or null when it has none of its own. */
   readonly storage: { readonly size: Bytes; readonly free: Bytes } | null
+  /** Numbers worth watching, for metrics: a name in snake_case with its unit, such as `metadata_used_ratio`. */
+  readonly gauges?: Readonly<Record<string, number>>
 }
 
 export interface Usage {
@@ -105,19 +107,25 @@ export interface Driver {
   readonly scope: 'local' | 'global'
   /** Keys of `-o KEY=VALUE` that are this driver's own, besides those that every driver has. */
   readonly volumeOptions: Readonly<Record<string, OptionHelp>>
+  /** Size of a volume for which none is asked; undefined: it has no limit. */
+  readonly defaultSize?: Bytes
 
   /**
    * Brings storage to what the catalog expects after a crash or reboot, and removes what an earlier life left half-made.
    * The sockets may listen already; no other method is called before it has resolved.
-   * @param known volumes of this driver, in the trash included
+   * @param known volumes of this driver, in the trash and in the making (`state: null`) included
+   * @param snapshots theirs
    * @throws UNAVAILABLE when the storage cannot be reached; the service tries again
    */
-  start(ctx: DriverContext, known: readonly Volume[]): Promise<void>
+  start(ctx: DriverContext, known: readonly Volume[], snapshots: readonly Snapshot[]): Promise<void>
   stop(): Promise<void>
 
   describe(ctx: DriverContext): Promise<DriverDescription>
 
-  /** What is wrong with the storage: records without data, data without records, too little room. */
+  /**
+   * What is wrong with the storage: records without data, data without records, too little room.
+   * @param known as for `start`
+   */
   check(ctx: DriverContext, known: readonly Volume[]): Promise<readonly Finding[]>
 
   /**
@@ -161,6 +169,7 @@ export interface Driver {
   readonly replace?: ReplaceCapability
   readonly resize?: ResizeCapability
   readonly trim?: TrimCapability
+  readonly device?: DeviceCapability
 }
 
 /** The volume, its snapshots included, is set aside in O(1) under `volume.id`, so that its name is free again. */
@@ -276,4 +285,22 @@ export interface ResizeCapability {
 export interface TrimCapability {
   /** Gives freed blocks back to the storage. @returns bytes trimmed */
   trim(ctx: DriverContext, volume: Volume): Promise<Bytes>
+}
+
+/** For volumes that are block devices: a new one can be filled with the image of another's device. */
+export interface DeviceCapability {
+  /**
+   * Makes `spec` a volume of `size` bytes without a file system, whose device reads as zeros and holds no blocks. An existing one
+   * of the same id is success, its content kept. Found and undone, open or not, as what `createVolume` makes.
+   * @throws as `createVolume`
+   */
+  create(ctx: DriverContext, spec: VolumeSpec, size: Bytes): Promise<DriverState>
+  /** The device to write to until `close`; opened twice it is the same. Absolute path. */
+  open(ctx: DriverContext, volume: Volume): Promise<string>
+  /**
+   * Ends the writing: all of it is durable, and the volume is what its device holds; not open is success. The file system gets an
+   * identity of its own where it may be mounted beside the one that it is the image of.
+   * @throws FAILED_PRECONDITION when there is no file system on it that the driver mounts
+   */
+  close(ctx: DriverContext, volume: Volume): Promise<DriverState>
 }

@@ -140,6 +140,11 @@ export class Catalog {
     )
   }
 
+  /** Those of volumes in the trash too. */
+  snapshotsOfAll(): Snapshot[] {
+    return this.#all('SELECT * FROM snapshots ORDER BY created_at, rowid', [], rows.snapshot)
+  }
+
   /** Holds on a volume and on its snapshots. */
   holds(volumeId: string): MountHold[] {
     return this.#all('SELECT * FROM holds WHERE volume_id = ? ORDER BY since', [volumeId], rows.hold)

@@ -37,7 +37,7 @@ const { directory } = act
 const engine = createEngine({ log: silent })
 const environment = { root: directory, archive: (at: string) => new Archive(engine, at) }
 const driver = vfs.create({ path: `${directory}/vfs` }, environment) as Required<Driver>
-await driver.start(context(), [act.volume])
+await driver.start(context(), [act.volume], [])
 process.stdout.write('ready\n')
 await (calls[act.call] as Call)(driver, act)
 process.stdout.write('done\n')

@@ -46,7 +46,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
     beforeAll(async () => {
       bed = await factory()
       driver = bed.driver()
-      await driver.start(context(), [])
+      await driver.start(context(), [], [])
     })
 
     afterAll(async () => {
@@ -178,7 +178,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
         const mounts = readMounts().length
         await driver.stop()
         driver = bed.driver()
-        await driver.start(context(), [idle, busy])
+        await driver.start(context(), [idle, busy], [])
         await driver.mount(context(), busy, target)
         expect(readMounts()).toHaveLength(mounts)
         expect(await readFile(join(root, 'file'), 'utf8')).toBe('busy')

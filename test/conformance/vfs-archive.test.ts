@@ -15,7 +15,7 @@ let driver: Required<Driver>
 
 async function start(known: readonly Volume[] = []): Promise<void> {
   driver = bed.driver() as Required<Driver>
-  await driver.start(context(), known)
+  await driver.start(context(), known, [])
 }
 
 async function restart(known: readonly Volume[]): Promise<void> {

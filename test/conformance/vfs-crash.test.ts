@@ -24,7 +24,7 @@ let actor: ChildProcess | undefined
 
 async function start(known: readonly Volume[]): Promise<void> {
   driver = bed.driver() as Required<Driver>
-  await driver.start(context(), known)
+  await driver.start(context(), known, [])
 }
 
 afterEach(async () => {

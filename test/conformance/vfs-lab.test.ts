@@ -47,7 +47,7 @@ describe.skipIf(!inLab)(`project quota${unless}`, () => {
   ] as const)('tells volumes apart, is lowered, and freed, on %s', async (_name, make) => {
     const bed: DriverBed = await make()
     const driver = bed.driver()
-    await driver.start(context(), [])
+    await driver.start(context(), [], [])
     const create = async (name: string, size: number) => {
       const volume = newVolume(name, { size })
       return { ...volume, state: await driver.createVolume(context(), volume) }
@@ -75,7 +75,7 @@ describe.skipIf(!inLab)(`project quota${unless}`, () => {
   test('gives a clone of a directory that has none a limit', async () => {
     const bed = await onXfs()
     const driver = bed.driver()
-    await driver.start(context(), [])
+    await driver.start(context(), [], [])
     const plain = newVolume('plain')
     const volume = { ...plain, state: await driver.createVolume(context(), plain) }
     await mkdir(join(driver.mountpoint(volume, '/nowhere'), 'sub'))
@@ -99,7 +99,7 @@ describe.skipIf(!inLab)(`an image with ext4${unless}`, () => {
   test('grows while it is mounted, which takes CAP_SYS_RESOURCE', async () => {
     const bed = await onFileSystem(['mkfs.ext4', '-q', '-F'], GiB)
     const driver = bed.driver()
-    await driver.start(context(), [])
+    await driver.start(context(), [], [])
     const spec = newVolume('image', { size: 64 * MiB })
     const volume = { ...spec, state: await driver.createVolume(context(), spec) }
     const target = join(targetIn(bed), 'image')

@@ -22,13 +22,13 @@ let driver: Driver
 async function open(factory: () => Promise<DriverBed>, known: readonly Volume[] = []): Promise<void> {
   bed = await factory()
   driver = bed.driver()
-  await driver.start(context(), known)
+  await driver.start(context(), known, [])
 }
 
 async function restart(known: readonly Volume[] = []): Promise<void> {
   await driver.stop()
   driver = bed.driver()
-  await driver.start(context(), known)
+  await driver.start(context(), known, [])
 }
 
 afterEach(async () => {
@@ -257,7 +257,7 @@ describe('what a crash leaves', () => {
 
 test('one storage has one daemon', async () => {
   await open(onHost)
-  await expect(bed.driver().start(context(), [])).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+  await expect(bed.driver().start(context(), [], [])).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
   await restart()
 })
 
@@ -266,10 +266,10 @@ test('a disk that is not mounted is waited for, not taken for an empty one', asy
   const volume = await create('v')
   await driver.stop()
   await rename(join(bed.directory, 'vfs'), join(bed.directory, 'elsewhere'))
-  await expect(driver.start(context(), [volume])).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  await expect(driver.start(context(), [volume], [])).rejects.toMatchObject({ code: 'UNAVAILABLE' })
   expect(existsSync(join(bed.directory, 'vfs'))).toBe(false)
   await rename(join(bed.directory, 'elsewhere'), join(bed.directory, 'vfs'))
-  await driver.start(context(), [volume])
+  await driver.start(context(), [volume], [])
   await driver.mount(context(), volume, targetIn(bed))
 })
 

@@ -36,6 +36,8 @@ export interface FakeDriver extends Driver {
   readonly calls: readonly string[]
   /** Targets that are mounted. */
   readonly mounted: ReadonlySet<string>
+  /** What its last start was told of. */
+  readonly known: { readonly volumes: readonly Volume[]; readonly snapshots: readonly Snapshot[] }
   /** The next call of this name fails, after its work when `late`. */
   fail(call: string, error: AppError, late?: boolean): void
   /** Calls of this name wait, before their work, until the gate opens or their signal aborts. */
@@ -47,6 +49,7 @@ export interface FakeDriverOptions {
   readonly storage?: FakeStorage
   /** Capabilities that it lacks. */
   readonly without?: readonly ('trash' | 'snapshots' | 'clone' | 'revert' | 'replace' | 'resize' | 'trim')[]
+  readonly defaultSize?: number
   /** Whether a snapshot costs next to nothing; default true. */
   readonly cheap?: boolean
   /** What a backup of a snapshot reads; default a tree. */
@@ -83,6 +86,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
   const { name = 'fake', storage = new Map(), without = [], cheap = true, source = 'tree' } = options
   const calls: string[] = []
   const mounted = new Set<string>()
+  const known = { volumes: [] as readonly Volume[], snapshots: [] as readonly Snapshot[] }
   const failures = new Map<string, { error: AppError; late: boolean }>()
   const gates = new Map<string, Barrier>()
 
@@ -216,8 +220,10 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
   const driver: Driver = {
     name,
     scope: 'local',
+    ...(options.defaultSize !== undefined && { defaultSize: options.defaultSize }),
     volumeOptions: { colour: { description: 'means nothing' }, adopt: { description: 'means nothing' } },
-    start: (ctx) => call('start', name, ctx, () => undefined),
+    start: (ctx, volumes, snapshots) =>
+      call('start', name, ctx, () => void Object.assign(known, { volumes, snapshots })),
     stop: async () => undefined,
     describe: async () => ({ facts: { kind: 'memory' }, storage: null }),
     check: async () => [],
@@ -254,6 +260,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     storage,
     calls,
     mounted,
+    known,
     fail: (what: string, error: AppError, late = false) => void failures.set(what, { error, late }),
     block: (what: string): Gate => {
       const gate = barrier()

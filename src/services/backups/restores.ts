@@ -9,7 +9,7 @@ import { amendOperation, dropSnapshot, insertSnapshot, putVolume } from '../../c
 import type { CloneCapability, Driver, DriverContext, ReplaceCapability, SnapshotCapability } from '../../driver.ts'
 import { AppError, isAppError, toAppError } from '../../errors.ts'
 import { mountKey, volumeKey } from '../../locks.ts'
-import type { Json, Operation, Snapshot, Volume, VolumeSpec } from '../../model.ts'
+import type { Json, Operation, Snapshot, Volume } from '../../model.ts'
 import { syncFileSystem } from '../../system/files.ts'
 import { parseVolumeName } from '../../units.ts'
 import { type Core, hiddenTarget, now, requireVolume, volumeTarget } from '../core.ts'
@@ -26,25 +26,9 @@ import { limitOf } from './backup-limit.ts'
 import type { RestoredView, RestoreRequest } from './contract.ts'
 import { backupUrl, backupView, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
 import { putInPlace, stagingIn } from './restore-path.ts'
+import { hiddenVolume, type InPlacePlan, isNewPlan, type NewPlan, type RestorePlan } from './restore-plan.ts'
 import { checkPath, type Found, requireNothingAsked, requireOwn, type Source, sourceOf } from './restore-source.ts'
 import type { RepositoryTurns } from './turns.ts'
-
-type NewPlan = {
-  readonly source: Source
-  readonly volume: Volume
-  /** Whether its limit is the one that the backup was under, and nobody has asked for it. */
-  readonly isLimitCopied?: boolean
-}
-
-type InPlacePlan = {
-  readonly source: Source
-  readonly volumeId: string
-  readonly safety: Snapshot
-  /** Filled, and then the volume's content. */
-  readonly hidden: VolumeSpec
-  /** Set when it is filled: from then on it is finished, and not undone. */
-  readonly filled: Volume | null
-}
 
 /** What a restore in place needs of the driver. */
 interface Tools {
@@ -98,15 +82,15 @@ export class Restores {
 
   /**
    * Makes `draft` a volume with the content of a backup. The caller holds its lock and knows that its name is free.
-   * Without a size it gets the limit that the backed up volume had, where its driver can keep that.
+   * Without a size it gets the limit that the backed up volume had, where its driver can keep that, else the driver's default.
    * @throws NOT_SUPPORTED for a backup that the driver cannot take, and what the driver and the engine throw
    */
   async fill(draft: Volume, found: Found, path: string, call: CallOptions): Promise<Volume> {
     const driver = await this.#core.drivers.ready(draft.driver)
     const source = sourceOf(found, path, driver)
-    const size = draft.size ?? limitOf(found.backup)
-    const volume = { ...draft, size, origin: backupUrl(source.url, source.backup) }
-    const plan: NewPlan = { source, volume, isLimitCopied: draft.size === null && size !== null }
+    const limit = draft.size ?? limitOf(found.backup)
+    const volume = { ...draft, size: limit ?? driver.defaultSize ?? null, origin: backupUrl(source.url, source.backup) }
+    const plan: NewPlan = { source, volume, isLimitCopied: draft.size === null && limit !== null }
     const work = workOf(plan, draft.name, call)
     return this.#core.operations.run(
       work,
@@ -117,8 +101,8 @@ export class Restores {
 
   /** Goes on with one that an earlier life has begun, whose locks the caller holds. @throws what it fails with, once that is written down */
   async resume(operation: Operation): Promise<void> {
-    const plan = operation.payload as unknown as NewPlan | InPlacePlan
-    await ('volume' in plan ? this.#resumeNew(operation, plan) : this.#resumeInPlace(operation, plan))
+    const plan = operation.payload as unknown as RestorePlan
+    await (isNewPlan(plan) ? this.#resumeNew(operation, plan) : this.#resumeInPlace(operation, plan))
   }
 
   async #resumeNew(operation: Operation, plan: NewPlan): Promise<void> {
@@ -145,7 +129,7 @@ export class Restores {
       await driver.deleteVolume(ctx, volume)
       const fields = { subject: volume.name, size: volume.size, error: error.message }
       this.#core.log.warn(fields, 'is restored without the limit that the backed up volume had')
-      const unlimited = { ...volume, size: null }
+      const unlimited = { ...volume, size: driver.defaultSize ?? null }
       return { ...unlimited, state: await driver.createVolume(ctx, unlimited) }
     }
   }
@@ -206,7 +190,7 @@ export class Restores {
     if (!plan.filled) {
       await requireUnused(this.#core, volume)
       // Of a path that was half put in its place nobody knows how far that had come.
-      if (plan.source.path !== '') await this.#discard(ctx, tools.driver, asVolume(volume, plan.hidden))
+      if (plan.source.path !== '') await this.#discard(ctx, tools.driver, hiddenVolume(volume, plan.hidden))
       return this.#replaceContent(ctx, id, plan, volume, tools)
     }
     try {
@@ -262,7 +246,7 @@ export class Restores {
     const { hidden, source } = plan
     const safety = await this.#takeSafety(ctx, plan, volume, tools)
     const state = await (clone ? clone.create(ctx, hidden, volume, safety) : driver.createVolume(ctx, hidden))
-    const filled = { ...asVolume(volume, hidden), state }
+    const filled = { ...hiddenVolume(volume, hidden), state }
     await this.#shown(driver, filled, async (root) => {
       if (!clone) return this.#restoreInto(ctx, source, root)
       const staging = await stagingIn(root)
@@ -303,7 +287,7 @@ export class Restores {
     }
     // A hidden volume that is gone must not be taken for one whose content has moved.
     if (filled) await this.#noteFilled(id, plan, null)
-    await this.#discard(ctx, driver, asVolume(volume, plan.hidden))
+    await this.#discard(ctx, driver, hiddenVolume(volume, plan.hidden))
     await snapshots.delete(ctx, volume, this.#core.catalog.snapshot(volume.id, safety.name) ?? safety)
     await this.#core.catalog.write(...dropSnapshot(safety.id))
   }
@@ -348,17 +332,6 @@ async function replaceBy(
   return { ...replaced, size }
 }
 
-/** Volumes that restores are filling: a driver has them, and no record shows them. */
-export function volumesBeingFilled({ catalog }: Core): Volume[] {
-  return catalog.runningOperations().flatMap(({ kind, payload }) => {
-    if (kind !== 'backup.restore' || payload === null) return []
-    const plan = payload as unknown as NewPlan | InPlacePlan
-    if ('volume' in plan) return [plan.volume]
-    const volume = catalog.volumeById(plan.volumeId)
-    return volume ? [asVolume(volume, plan.hidden)] : []
-  })
-}
-
 /** @throws NOT_SUPPORTED, with what is missing */
 function toolsOf(driver: Driver, volume: Volume, path: string): Tools {
   const lacks = (what: string): AppError =>
@@ -371,13 +344,7 @@ function toolsOf(driver: Driver, volume: Volume, path: string): Tools {
   return { driver, snapshots, replace, clone: path === '' ? undefined : clone }
 }
 
-function workOf(plan: NewPlan | InPlacePlan, subject: string, { operationId, onStarted }: CallOptions) {
+function workOf(plan: RestorePlan, subject: string, { operationId, onStarted }: CallOptions) {
   const payload = { ...plan } as unknown as Json
   return { kind: 'backup.restore', subject, payload, id: operationId, onStarted, resumable: true }
-}
-
-/** The hidden volume, before it is made. */
-function asVolume({ driver, createdAt }: Volume, hidden: VolumeSpec): Volume {
-  const plain = { labels: {}, hooks: {}, onRemove: 'trash', origin: null, state: null } as const
-  return { ...hidden, driver, createdAt, ...plain }
 }

@@ -5,7 +5,6 @@
 
 import { existsSync, readdirSync, statfsSync } from 'node:fs'
 import path from 'node:path'
-import type { Driver, DriverContext } from '../../driver.ts'
 import { toAppError } from '../../errors.ts'
 import type { Finding, Volume } from '../../model.ts'
 import type { DockerApi } from '../../system/docker.ts'
@@ -13,9 +12,9 @@ import { readMounts } from '../../system/mount.ts'
 import { dockerdStartedAt } from '../../system/process.ts'
 import { isListening } from '../../system/socket.ts'
 import { formatSize } from '../../units.ts'
-import { volumesBeingFilled } from '../backups/restores.ts'
 import { checkTargets } from '../backups/target-check.ts'
 import { type Core, hiddenTarget, mountsFolder } from '../core.ts'
+import { volumesInTheMaking } from '../journal/in-the-making.ts'
 import { checkSchedules } from '../schedules/schedule-check.ts'
 import { volumeTrouble } from '../volumes/views.ts'
 
@@ -107,7 +106,7 @@ const checks: Readonly<Record<string, Check>> = {
   'unreferenced-mounts': async ({ core }) => {
     const held = new Set(core.catalog.allHolds().map((hold) => `${hold.volumeId}@${hold.snapshotId ?? ''}`))
     const folder = `${mountsFolder(core)}/`
-    const filled = volumesBeingFilled(core).map(({ id }) => hiddenTarget(core, id))
+    const filled = volumesInTheMaking(core.catalog).map(({ id }) => hiddenTarget(core, id))
     const mounted = readMounts().filter(
       ({ mountpoint }) => mountpoint.startsWith(folder) && !filled.includes(mountpoint),
     )
@@ -132,10 +131,8 @@ const checks: Readonly<Record<string, Check>> = {
     const ctx = core.operations.plainContext(AbortSignal.timeout(checkDeadlineMs))
     const found = core.drivers.all().map(async ({ driver, state, error: reason }) => {
       if (state === 'ready') {
-        return driver.check(ctx, [
-          ...core.catalog.volumesOfDriver(driver.name),
-          ...(await findFilled(core, driver, ctx)),
-        ])
+        const making = volumesInTheMaking(core.catalog).filter((volume) => volume.driver === driver.name)
+        return driver.check(ctx, [...core.catalog.volumesOfDriver(driver.name), ...making])
       }
       const remedy = 'mend that: the daemon tries again by itself'
       return [
@@ -186,15 +183,6 @@ const checks: Readonly<Record<string, Check>> = {
           'see the log for the reason; every start of the daemon tries again',
         ),
       ),
-}
-
-/** What restores have made so far, which no record shows yet. */
-async function findFilled(core: Core, driver: Driver, ctx: DriverContext): Promise<Volume[]> {
-  const wanted = volumesBeingFilled(core).filter((volume) => volume.driver === driver.name)
-  const found = await Promise.all(
-    wanted.map(async (volume) => ({ ...volume, state: await driver.findVolume(ctx, volume) })),
-  )
-  return found.filter(({ state }) => state !== null)
 }
 
 function checkRecord(core: Core, volume: Volume): Finding[] {

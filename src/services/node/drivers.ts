@@ -8,8 +8,9 @@ import type { Catalog } from '../../catalog/catalog.ts'
 import type { Config } from '../../config.ts'
 import type { Driver, DriverContext, DriverEnvironment, DriverModule } from '../../driver.ts'
 import { AppError, toAppError } from '../../errors.ts'
-import type { Volume } from '../../model.ts'
+import type { Snapshot, Volume } from '../../model.ts'
 import { suggestion } from '../../units.ts'
+import { snapshotsInTheMaking, volumesInTheMaking } from '../journal/in-the-making.ts'
 
 /** How long things are waited for, in ms. */
 export interface Waits {
@@ -123,7 +124,8 @@ export class Drivers {
     const { firstRetry, longestRetry } = this.#waits
     for (let waitMs = firstRetry; !ctx.signal.aborted; waitMs = Math.min(waitMs * 2, longestRetry)) {
       try {
-        await driver.start(ctx, usable(catalog.volumesOfDriver(driver.name)))
+        const known = knownTo(driver, catalog)
+        await driver.start(ctx, known, snapshotsOf(known, catalog))
         entry.state = 'ready'
         entry.error = undefined
         entry.ready.resolve()
@@ -160,9 +162,16 @@ function makeDriver(module: DriverModule, config: Config, archive: DriverEnviron
   return module.create(opts, { root: config.root, archive })
 }
 
-/** Volumes whose record can be read; a damaged one is left as it is. */
-function usable(volumes: readonly Volume[]): Volume[] {
-  return volumes.filter((volume) => volume.damage === undefined)
+/** Volumes whose record can be read (a damaged one is left as it is), and those that an earlier life was making. */
+function knownTo({ name }: Driver, catalog: Catalog): Volume[] {
+  const recorded = catalog.volumesOfDriver(name).filter(({ damage }) => damage === undefined)
+  return [...recorded, ...volumesInTheMaking(catalog).filter(({ driver }) => driver === name)]
+}
+
+function snapshotsOf(known: readonly Volume[], catalog: Catalog): Snapshot[] {
+  const ids = new Set(known.map(({ id }) => id))
+  const snapshots = [...catalog.snapshotsOfAll(), ...snapshotsInTheMaking(catalog)]
+  return snapshots.filter(({ volumeId, damage }) => damage === undefined && ids.has(volumeId))
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

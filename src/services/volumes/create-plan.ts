@@ -126,13 +126,13 @@ function parseOnRemove(text: string | undefined): OnRemove | undefined {
   throw new AppError('INVALID_ARGUMENT', `on-remove '${text}' is not one of ${onRemoveValues.join(', ')}`)
 }
 
-/** The volume that a plan makes, before anything is made. */
-export function draftVolume(plan: CreatePlan): Volume {
+/** The volume that a plan makes, before anything is made. @param size when none was asked for */
+export function draftVolume(plan: CreatePlan, size: Bytes | null = null): Volume {
   return {
     id: randomUUID(),
     name: plan.name,
     driver: plan.driver,
-    size: plan.size ?? null,
+    size: plan.size ?? size,
     options: plan.options,
     labels: plan.labels,
     onRemove: plan.onRemove ?? ('adopt' in plan.options ? 'retain' : 'trash'),

@@ -171,13 +171,13 @@ export class Volumes implements VolumeService {
     const driver = await this.#core.drivers.ready(plan.driver)
     const fill = this.#filler(plan, driver)
     requireHooksAllowed(this.#core.config.hostHooks, plan.hooks)
-    const draft = draftVolume(plan)
+    // A clone has the limit that its snapshot has.
+    const draft = draftVolume(plan, plan.source ? null : driver.defaultSize)
     const work = { kind: 'volume.create', subject: plan.name, payload: { volume: { ...draft } }, id: call.operationId }
     return this.#core.operations.run(
       work,
       async (ctx) => {
         const made = { ...draft, state: await fill(ctx, draft) }
-        // A clone may have the limit that its snapshot has.
         const { size } = plan.source ? await driver.usage(ctx, made, false) : made
         const volume = { ...made, size }
         return { result: volume, changes: [putVolume(volume)] }

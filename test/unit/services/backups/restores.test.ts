@@ -112,6 +112,17 @@ test('a new volume is what was asked for, with the limit of the one that was bac
   await expect(restore(t, `t/${id}`, 'x', { size: '1G' })).rejects.toEqual(refuses('NOT_SUPPORTED'))
 })
 
+test("without a limit of the backup's a restored volume gets the default of its driver", async () => {
+  await using before = await coreWithBackup()
+  await using t = await before.restart({ defaultSize: 2 ** 30 })
+  expect((await restore(t, before.ref, 'new')).size).toBe(2 ** 30)
+  await t.volumes.create({ name: 'large', size: '5G' })
+  const large = await t.backups.create({ volume: 'large', to: { at: 't' } })
+  expect((await restore(t, large.url, 'same')).size).toBe(5 * 2 ** 30)
+  t.driver.fail('createVolume', new AppError('NOT_SUPPORTED', 'not as large'))
+  expect((await restore(t, large.url, 'small')).size).toBe(2 ** 30)
+})
+
 test('a restore that fails or is cancelled leaves nothing', async () => {
   await using t = await coreWithBackup()
   t.driver.fail('mount', new AppError('NO_SPACE', 'the disk is full'))

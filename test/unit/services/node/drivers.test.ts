@@ -51,6 +51,34 @@ describe('a driver that does not become ready', () => {
     expect(t.driver.calls).toEqual(['start fake'])
   })
 
+  test('is told of all that is its own: in the trash and in the making, with the snapshots of both', async () => {
+    await before.snapshots.create('db', { name: 's1' })
+    await before.volumes.create({ name: 'old' })
+    await before.snapshots.create('old', { name: 's2' })
+    await before.volumes.remove('old')
+    const [gate, taking] = [before.driver.block('createVolume'), before.driver.block('snapshots.create')]
+    const making = Promise.allSettled([
+      before.volumes.create({ name: 'new' }),
+      before.snapshots.create('db', { name: 's3' }),
+    ])
+    await Promise.all([gate.reached, taking.reached])
+    await using t = await before.restart()
+    const { volumes, snapshots } = t.driver.known
+    expect(volumes.map(({ name, state }) => [name, state !== null])).toEqual([
+      ['db', true],
+      ['old', true],
+      ['new', false],
+    ])
+    expect(snapshots.map(({ name, state }) => [name, state !== null])).toEqual([
+      ['s1', true],
+      ['s2', true],
+      ['s3', false],
+    ])
+    gate.open()
+    taking.open()
+    await making
+  })
+
   test('by default that is 20 s', () => expect(usualWaits.ready).toBe(20_000))
 
   test('is tried again, and what waits goes on when it is ready', async () => {

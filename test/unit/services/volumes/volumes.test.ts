@@ -30,6 +30,19 @@ describe('create', () => {
     expect(t.phases).toEqual(['volume.create journalled', 'volume.create driven', 'volume.create committed'])
   })
 
+  test('without a size it gets the default of its driver, which no later request needs to name', async () => {
+    await using t = await openCore({ defaultSize: 2 ** 30 })
+    const first = await t.volumes.create({ name: 'db' })
+    expect(first.volume.size).toBe(2 ** 30)
+    expect([...t.driver.storage.values()].map(({ size }) => size)).toEqual([2 ** 30])
+    expect((await t.volumes.create({ name: 'db' })).existed).toBe(true)
+    expect((await t.volumes.create({ name: 'db', size: '1G' })).existed).toBe(true)
+    await expect(t.volumes.create({ name: 'db', size: '2G' })).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+    await t.volumes.create({ name: 'large', size: '5G' })
+    await t.snapshots.create('large', { name: 's1' })
+    expect((await t.volumes.create({ name: 'clone', fromSnapshot: 'large@s1' })).volume.size).toBe(5 * 2 ** 30)
+  })
+
   test('by default what is removed goes to the trash, and what was adopted is retained', async () => {
     await using t = await openCore()
     expect((await t.volumes.create({ name: 'a' })).volume.onRemove).toBe('trash')
