@@ -37,6 +37,7 @@ import { Volumes } from './services/volumes/volumes.ts'
 import { DockerApi } from './system/docker.ts'
 import { lockPath } from './system/lock-file.ts'
 import { bootId } from './system/process.ts'
+import { tellReady } from './system/readiness.ts'
 import { isListening } from './system/socket.ts'
 import { version } from './version.ts'
 
@@ -111,6 +112,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   }
   rooms.schedules.start()
   void tidyRegularly(rooms, log, tidying.signal)
+  void tellReady(log)
   log.info({ version, root: config.root, drivers: config.drivers, pid: process.pid }, 'ready')
   return { stop: () => (stopping ??= stop()) }
 }
