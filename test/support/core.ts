@@ -48,6 +48,8 @@ export interface CoreOptions extends FakeDriverOptions {
   readonly trashKeepMs?: number
   /** Shorter ones than usual. */
   readonly waits?: Waits
+  /** Its volumes are devices, of 4 MiB when no size is asked for. */
+  readonly blocks?: boolean
   /** Does something to the driver before it is started, which is then not waited for. */
   readonly prepare?: (driver: FakeDriver) => void
 }
@@ -85,7 +87,8 @@ export function testConfig(root: string, driver = 'fake', trashKeepMs = 86_400_0
 }
 
 async function begin(root: string, options: CoreOptions): Promise<TestCore> {
-  const driver = fakeDriver(options)
+  const blocks = { devices: join(dirname(root), 'devices'), defaultSize: 4 * 2 ** 20 }
+  const driver = fakeDriver({ ...(options.blocks && blocks), ...options })
   options.prepare?.(driver)
   const config = testConfig(root, driver.name, options.trashKeepMs)
   const phases: string[] = []

@@ -1,12 +1,12 @@
 /**
  * A driver in memory for the tests of the services. Its storage outlives it, as a disk does, so that a second core can be
  * started on what a crash has left. Every call is recorded; a test can make one fail, or wait at a gate. A volume's content is one
- * text; while it is mounted that is the file `data.txt`.
+ * text; while it is mounted that is the file `data.txt`, and on a device the bytes at its beginning.
  */
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Driver, DriverContext, DriverModule } from '../../src/driver.ts'
+import type { DeviceCapability, Driver, DriverContext, DriverModule } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import type { DriverState, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
 
@@ -34,7 +34,7 @@ export interface FakeDriver extends Driver {
   readonly storage: FakeStorage
   /** `createVolume db`, `snapshots.create db@s1`, in the order they came. */
   readonly calls: readonly string[]
-  /** Targets that are mounted. */
+  /** Targets that are mounted, or hold a snapshot's device. */
   readonly mounted: ReadonlySet<string>
   /** What its last start was told of. */
   readonly known: { readonly volumes: readonly Volume[]; readonly snapshots: readonly Snapshot[] }
@@ -54,6 +54,8 @@ export interface FakeDriverOptions {
   readonly cheap?: boolean
   /** What a backup of a snapshot reads; default a tree. */
   readonly source?: 'tree' | 'block'
+  /** Its volumes are devices: files in this directory, by id, while they are open; they outlive it as its storage does. */
+  readonly devices?: string
 }
 
 /** Where a mounted volume has its content. */
@@ -78,12 +80,19 @@ async function pass(gate: Barrier | undefined, signal: AbortSignal): Promise<voi
   await Promise.race([gate.opened, aborted.promise])
 }
 
+/** A file that reads as `content`, and then zeros to `size`. */
+function writeDevice(file: string, content: string, size: number): void {
+  writeFileSync(file, content)
+  truncateSync(file, size)
+}
+
 /** What the driver keeps of a volume; its place is not part of it, so that undoing may start from an old record. */
 const state: DriverState = { kind: 'memory' }
 
 /** A started or startable driver; its options are `colour` and `adopt`. */
 export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
-  const { name = 'fake', storage = new Map(), without = [], cheap = true, source = 'tree' } = options
+  const { name = 'fake', storage = new Map(), without = [], cheap = true, devices } = options
+  const source = options.source ?? (devices === undefined ? 'tree' : 'block')
   const calls: string[] = []
   const mounted = new Set<string>()
   const known = { volumes: [] as readonly Volume[], snapshots: [] as readonly Snapshot[] }
@@ -140,6 +149,13 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     mounted.delete(target)
   }
 
+  const deviceOf = ({ id }: Pick<Volume, 'id'>): string => join(devices ?? '', id)
+
+  function drop(id: string): void {
+    storage.delete(id)
+    if (devices !== undefined) rmSync(deviceOf({ id }), { force: true })
+  }
+
   const ref = (volume: Volume, snapshot: { readonly name: string }): string => `${volume.name}@${snapshot.name}`
 
   const capabilities = {
@@ -181,9 +197,12 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
           const content = contentOf(volume, snapshot)
           show(target, content)
           if (source === 'tree') return { kind: 'tree', root: target, compare: 'content' } as const
-          const device = join(target, dataFile)
-          const changed = base && [{ start: 0, end: content.length }]
-          return { kind: 'block', device, size: content.length, allocated: null, changed } as const
+          const device = join(target, 'device')
+          const size = snapshot.size ?? content.length
+          writeDevice(device, content, size)
+          const allocated = content === '' ? [] : [{ start: 0, end: content.length }]
+          const isSame = base && contentOf(volume, base) === content
+          return { kind: 'block', device, size, allocated, changed: isSame ? [] : base && allocated } as const
         }),
     },
     clone: {
@@ -202,8 +221,9 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     replace: {
       replace: (ctx, volume, from) =>
         call('replace.replace', volume.name, ctx, () => {
-          if (storage.has(from.id)) stored(volume).content = stored(from).content
-          storage.delete(from.id)
+          const { content, size } = storage.get(from.id) ?? stored(volume)
+          Object.assign(stored(volume), { content, ...(devices !== undefined && { size }) })
+          drop(from.id)
           return state
         }),
     },
@@ -217,6 +237,24 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     trim: { trim: (ctx, volume) => call('trim.trim', volume.name, ctx, () => 1024) },
   } satisfies Partial<Driver>
 
+  const device: DeviceCapability = {
+    create: (ctx, spec, size) =>
+      call('device.create', spec.name, ctx, () => {
+        mkdirSync(devices ?? '', { recursive: true })
+        if (!storage.has(spec.id)) writeDevice(deviceOf(spec), '', size)
+        return make(spec, '', size)
+      }),
+    open: (ctx, volume) => call('device.open', volume.name, ctx, () => deviceOf(volume)),
+    close: (ctx, volume) =>
+      call('device.close', volume.name, ctx, () => {
+        if (!existsSync(deviceOf(volume))) return state
+        const content = readFileSync(deviceOf(volume), 'latin1').replace(/\0*$/, '')
+        if (content === '') throw new AppError('FAILED_PRECONDITION', `volume ${volume.name} holds no file system`)
+        stored(volume).content = content
+        return state
+      }),
+  }
+
   const driver: Driver = {
     name,
     scope: 'local',
@@ -229,10 +267,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     check: async () => [],
     createVolume: (ctx, spec) => call('createVolume', spec.name, ctx, () => make(spec, '', spec.size)),
     findVolume: async (_ctx, { id }) => (storage.get(id)?.trashed === false ? state : null),
-    deleteVolume: (ctx, volume) =>
-      call('deleteVolume', volume.name, ctx, () => {
-        storage.delete(volume.id)
-      }),
+    deleteVolume: (ctx, volume) => call('deleteVolume', volume.name, ctx, () => drop(volume.id)),
     mountpoint: (volume, target) => {
       if (volume.state?.['kind'] === 'memory') return target
       throw new AppError('CORRUPT', `the record of volume ${volume.name} does not say how it is kept`)
@@ -247,6 +282,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
         hide(target)
       }),
     usage: (ctx, volume) => call('usage', volume.name, ctx, () => ({ used: 1, size: stored(volume).size })),
+    ...(devices !== undefined && { device }),
     ...Object.fromEntries(Object.entries(capabilities).filter(([key]) => !without.some((it) => it === key))),
   }
   const module: DriverModule = {

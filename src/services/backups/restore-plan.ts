@@ -8,6 +8,8 @@ export type NewPlan = {
   readonly volume: Volume
   /** Whether its limit is the one that the backup was under, and nobody has asked for it. */
   readonly isLimitCopied?: boolean
+  /** Set when the image of a device is on the new volume's. */
+  readonly isWritten?: boolean
 }
 
 export type InPlacePlan = {
@@ -16,6 +18,8 @@ export type InPlacePlan = {
   readonly safety: Snapshot
   /** Filled, and then the volume's content. */
   readonly hidden: VolumeSpec
+  /** Set when the image of a device is on the hidden volume's. */
+  readonly isWritten?: boolean
   /** Set when it is filled: from then on it is finished, and not undone. */
   readonly filled: Volume | null
 }

@@ -10,9 +10,8 @@ import type { CloneCapability, Driver, DriverContext, ReplaceCapability, Snapsho
 import { AppError, isAppError, toAppError } from '../../errors.ts'
 import { mountKey, volumeKey } from '../../locks.ts'
 import type { Json, Operation, Snapshot, Volume } from '../../model.ts'
-import { syncFileSystem } from '../../system/files.ts'
 import { parseVolumeName } from '../../units.ts'
-import { type Core, hiddenTarget, now, requireVolume, volumeTarget } from '../core.ts'
+import { type Core, now, requireVolume, volumeTarget } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import { leftOpen, type Outcome } from '../journal/operations.ts'
 import { requireHooksAllowed } from '../snapshots/hooks.ts'
@@ -24,10 +23,19 @@ import { volumeView } from '../volumes/views.ts'
 import { findBackup } from './backup-choice.ts'
 import { limitOf } from './backup-limit.ts'
 import type { RestoredView, RestoreRequest } from './contract.ts'
-import { backupUrl, backupView, parseBackup, placeOf, type WantedBackup } from './repositories.ts'
-import { putInPlace, stagingIn } from './restore-path.ts'
+import { backupUrl, backupView, parseBackup, type WantedBackup } from './repositories.ts'
+import { Filler } from './restore-fill.ts'
 import { hiddenVolume, type InPlacePlan, isNewPlan, type NewPlan, type RestorePlan } from './restore-plan.ts'
-import { checkPath, type Found, requireNothingAsked, requireOwn, type Source, sourceOf } from './restore-source.ts'
+import {
+  checkPath,
+  type Found,
+  isOfDevice,
+  requireNothingAsked,
+  requireOwn,
+  type Source,
+  sizeFor,
+  sourceOf,
+} from './restore-source.ts'
 import type { RepositoryTurns } from './turns.ts'
 
 /** What a restore in place needs of the driver. */
@@ -41,11 +49,11 @@ interface Tools {
 
 export class Restores {
   readonly #core: Core
-  readonly #turns: RepositoryTurns
+  readonly #filler: Filler
 
   constructor(core: Core, turns: RepositoryTurns) {
     this.#core = core
-    this.#turns = turns
+    this.#filler = new Filler(core, turns)
   }
 
   async restore({ from, to, path, inPlace, ...asked }: RestoreRequest, call: CallOptions = {}): Promise<RestoredView> {
@@ -87,15 +95,12 @@ export class Restores {
    */
   async fill(draft: Volume, found: Found, path: string, call: CallOptions): Promise<Volume> {
     const driver = await this.#core.drivers.ready(draft.driver)
-    const source = sourceOf(found, path, driver)
-    const limit = draft.size ?? limitOf(found.backup)
-    const volume = { ...draft, size: limit ?? driver.defaultSize ?? null, origin: backupUrl(source.url, source.backup) }
-    const plan: NewPlan = { source, volume, isLimitCopied: draft.size === null && limit !== null }
-    const work = workOf(plan, draft.name, call)
+    const plan = planNew(draft, sourceOf(found, path, driver), found, driver)
+    const id = call.operationId ?? randomUUID()
     return this.#core.operations.run(
-      work,
-      (ctx) => this.#makeNew(ctx, plan, driver),
-      (ctx) => this.#discard(ctx, driver, plan.volume),
+      { ...workOf(plan, draft.name, call), id },
+      (ctx) => this.#makeNew(ctx, id, plan, driver),
+      (ctx) => this.#filler.discard(ctx, driver, plan.volume),
     )
   }
 
@@ -109,15 +114,25 @@ export class Restores {
     const driver = await this.#core.drivers.started(plan.volume.driver)
     await this.#core.operations.resume(
       operation,
-      (ctx) => this.#makeNew(ctx, plan, driver),
-      (ctx) => this.#discard(ctx, driver, plan.volume),
+      (ctx) => this.#makeNew(ctx, operation.id, plan, driver),
+      (ctx) => this.#filler.discard(ctx, driver, plan.volume),
     )
   }
 
-  async #makeNew(ctx: DriverContext, plan: NewPlan, driver: Driver): Promise<Outcome<Volume>> {
-    const volume = await this.#createFor(ctx, plan, driver)
-    await this.#shown(driver, volume, (root) => this.#restoreInto(ctx, plan.source, root))
+  async #makeNew(ctx: DriverContext, id: string, plan: NewPlan, driver: Driver): Promise<Outcome<Volume>> {
+    const made = await this.#fromImage(ctx, id, plan, plan.volume, driver)
+    const volume = made ?? (await this.#createFor(ctx, plan, driver))
+    if (!made) await this.#filler.fill(ctx, driver, volume, plan.source)
     return { result: volume, changes: [putVolume(volume)] }
+  }
+
+  /** The volume, made from the backup of a device; undefined when the backup is of files. */
+  async #fromImage(ctx: DriverContext, id: string, plan: RestorePlan, volume: Volume, driver: Driver) {
+    const { source, isWritten = false } = plan
+    const { device } = driver
+    if (!device || !isOfDevice(source)) return undefined
+    const noteWritten = () => this.#amend(id, { ...plan, isWritten: true })
+    return this.#filler.makeFromImage(ctx, { driver, device }, volume, source, { isWritten, noteWritten })
   }
 
   /** Storage that cannot keep a limit which only the backup knows does without. */
@@ -190,7 +205,7 @@ export class Restores {
     if (!plan.filled) {
       await requireUnused(this.#core, volume)
       // Of a path that was half put in its place nobody knows how far that had come.
-      if (plan.source.path !== '') await this.#discard(ctx, tools.driver, hiddenVolume(volume, plan.hidden))
+      if (plan.source.path !== '') await this.#filler.discard(ctx, tools.driver, hiddenVolume(volume, plan.hidden))
       return this.#replaceContent(ctx, id, plan, volume, tools)
     }
     try {
@@ -231,29 +246,26 @@ export class Restores {
     volume: Volume,
     tools: Tools,
   ): Promise<Outcome<Volume>> {
-    const filled = plan.filled ?? (await this.#fillHidden(ctx, plan, volume, tools))
-    if (!plan.filled) await this.#noteFilled(id, plan, filled)
+    const filled = plan.filled ?? (await this.#fillHidden(ctx, id, plan, volume, tools))
+    if (!plan.filled) await this.#amend(id, { ...plan, filled })
     const result = await replaceBy(ctx, volume, filled, tools)
     return { result, changes: [putVolume(result)] }
   }
 
-  #noteFilled(id: string, plan: InPlacePlan, filled: Volume | null): Promise<void> {
-    return this.#core.catalog.write(amendOperation(id, { ...plan, filled } as unknown as Json))
+  #amend(id: string, plan: RestorePlan): Promise<void> {
+    return this.#core.catalog.write(amendOperation(id, plan as unknown as Json))
   }
 
-  async #fillHidden(ctx: DriverContext, plan: InPlacePlan, volume: Volume, tools: Tools): Promise<Volume> {
+  async #fillHidden(ctx: DriverContext, id: string, plan: InPlacePlan, volume: Volume, tools: Tools): Promise<Volume> {
     const { driver, clone } = tools
     const { hidden, source } = plan
     const safety = await this.#takeSafety(ctx, plan, volume, tools)
+    const draft = hiddenVolume(volume, hidden)
+    const made = await this.#fromImage(ctx, id, plan, draft, driver)
+    if (made) return made
     const state = await (clone ? clone.create(ctx, hidden, volume, safety) : driver.createVolume(ctx, hidden))
-    const filled = { ...hiddenVolume(volume, hidden), state }
-    await this.#shown(driver, filled, async (root) => {
-      if (!clone) return this.#restoreInto(ctx, source, root)
-      const staging = await stagingIn(root)
-      await this.#restoreInto(ctx, source, staging)
-      await putInPlace(root, staging, source.path, ctx.signal)
-      await syncFileSystem(root, ctx.signal)
-    })
+    const filled = { ...draft, state }
+    await (clone ? this.#filler.fillPath(ctx, driver, filled, source) : this.#filler.fill(ctx, driver, filled, source))
     return filled
   }
 
@@ -286,37 +298,10 @@ export class Restores {
       return this.#core.log.warn(fields, 'replaced all the same: it failed too late to be undone; see the snapshot')
     }
     // A hidden volume that is gone must not be taken for one whose content has moved.
-    if (filled) await this.#noteFilled(id, plan, null)
-    await this.#discard(ctx, driver, hiddenVolume(volume, plan.hidden))
+    if (filled) await this.#amend(id, { ...plan, filled: null })
+    await this.#filler.discard(ctx, driver, hiddenVolume(volume, plan.hidden))
     await snapshots.delete(ctx, volume, this.#core.catalog.snapshot(volume.id, safety.name) ?? safety)
     await this.#core.catalog.write(...dropSnapshot(safety.id))
-  }
-
-  async #restoreInto(ctx: DriverContext, source: Source, target: string): Promise<void> {
-    const args = { backup: source.backup, target, path: source.path }
-    const watch = { signal: ctx.signal, progress: ctx.progress }
-    const work = () => this.#core.engine.run(placeOf(source), 'restoreTree', args, watch)
-    await this.#turns.with(source.url, ctx.signal, work)
-    await syncFileSystem(target, ctx.signal)
-  }
-
-  /** Mounts the volume where nobody looks while `work` runs. */
-  async #shown(driver: Driver, volume: Volume, work: (root: string) => Promise<void>): Promise<void> {
-    const ctx = this.#core.operations.plainContext()
-    const target = hiddenTarget(this.#core, volume.id)
-    await driver.mount(ctx, volume, target)
-    try {
-      await work(driver.mountpoint(volume, target))
-    } finally {
-      await driver.unmount(ctx, volume, target)
-    }
-  }
-
-  /** Removes what was being made, mounted by an earlier life or not. */
-  async #discard(ctx: DriverContext, driver: Driver, volume: Volume): Promise<void> {
-    const state = await driver.findVolume(ctx, volume)
-    if (state) await driver.unmount(ctx, { ...volume, state }, hiddenTarget(this.#core, volume.id))
-    await driver.deleteVolume(ctx, volume)
   }
 }
 
@@ -330,6 +315,18 @@ async function replaceBy(
   const replaced = { ...volume, state: await replace.replace(ctx, volume, filled) }
   const { size } = await driver.usage(ctx, replaced, false)
   return { ...replaced, size }
+}
+
+/** @throws INVALID_ARGUMENT, NOT_SUPPORTED for a size that a backup of a device does not fit into */
+function planNew(draft: Volume, source: Source, { backup }: Found, driver: Driver): NewPlan {
+  const volume = { ...draft, origin: backupUrl(source.url, source.backup) }
+  if (isOfDevice(source)) {
+    const size = sizeFor(draft.size, source.device, { backup: backup.id, driver })
+    return { source, volume: { ...volume, size } }
+  }
+  const limit = draft.size ?? limitOf(backup)
+  const isLimitCopied = draft.size === null && limit !== null
+  return { source, volume: { ...volume, size: limit ?? driver.defaultSize ?? null }, isLimitCopied }
 }
 
 /** @throws NOT_SUPPORTED, with what is missing */
