@@ -18,7 +18,7 @@
  *  6. Names have been validated (`parseVolumeName`); a driver must still never follow a symlink out of its storage.
  */
 
-import type { Bytes, DriverState, Finding, Snapshot, Volume, VolumeSpec } from './model.ts'
+import type { Bytes, DriverState, Finding, Snapshot, TrashedVolume, Volume, VolumeSpec } from './model.ts'
 
 /** The part of pino's logger that drivers use. */
 export interface Log {
@@ -170,6 +170,7 @@ export interface Driver {
   readonly resize?: ResizeCapability
   readonly trim?: TrimCapability
   readonly device?: DeviceCapability
+  readonly shared?: SharedCapability
 }
 
 /** The volume, its snapshots included, is set aside in O(1) under `volume.id`, so that its name is free again. */
@@ -303,4 +304,101 @@ export interface DeviceCapability {
    * @throws FAILED_PRECONDITION when there is no file system on it that the driver mounts
    */
   close(ctx: DriverContext, volume: Volume): Promise<DriverState>
+}
+
+/**
+ * For storage that several nodes use at the same time. What they share describes itself: the records of volumes and snapshots lie beside
+ * the data, and a node's catalog is a copy of them, which answers while the storage is away.
+ *
+ * A service that changes a volume takes `exclusive` of its name where it takes its own lock, and believes what that hands it rather
+ * than its catalog; in there, after each call that changes something and before its own row, it calls `publish`. All driver calls keep nodes
+ * apart by themselves, too: they throw ABORTED while another node changes the volume, and those that need it unused throw
+ * IN_USE, naming the node that mounts it.
+ */
+export interface SharedCapability {
+  /**
+   * Calls `work` while no other node, and no other call of this one, changes volumes of this name. Waits up to 10 s for its turn. Another key
+   * may be taken inside; one that is held by the same `work` may not.
+   * @param key a volume's name; the id of one in the trash
+   * @param work gets what stands on the storage now (null: nothing that is published), and a context whose signal aborts when this
+   * node has lost its turn, because the storage was away for too long: what it has not published by then, it must not claim to have done
+   * @throws ABORTED with the node that has its turn, UNAVAILABLE with the server that does not answer
+   */
+  exclusive<T>(
+    ctx: DriverContext,
+    key: string,
+    work: (ctx: DriverContext, now: SharedVolume | null) => Promise<T>,
+  ): Promise<T>
+
+  /**
+   * Makes the record on the storage say what `volume` and `snapshots` say. From then on they exist for every node; what was
+   * created and never published is nobody's, and another node's `createVolume` of that name may set it aside. Atomic for each record; a
+   * crash leaves the old or the new one. Snapshots that are not named keep their records: those go with their data.
+   * @param snapshots those whose records are new or changed
+   * @throws NOT_FOUND when the volume's data is not there, UNAVAILABLE
+   */
+  publish(ctx: DriverContext, volume: Volume | TrashedVolume, snapshots: readonly Snapshot[]): Promise<void>
+
+  /** The published volume of this name, whichever node made it. @throws UNAVAILABLE */
+  find(ctx: DriverContext, name: string): Promise<SharedVolume | null>
+
+  /**
+   * Tells what is on the storage, and within a second each change by any node, until `signal` aborts; then it resolves. Never throws: a storage that
+   * is away is told as such, and so is its return, with a complete listing. May be called before `start`.
+   */
+  watch(signal: AbortSignal, tell: (news: SharedNews) => void): Promise<void>
+
+  /**
+   * Makes this node the one that may mount a volume with `access=single`, also while it is not mounted here. The node that was loses its
+   * right: what it has mounted becomes read-only as soon as it notices (`SharedNode`, doctor), which may be late.
+   * @param force even though that node is alive or has been heard of a moment ago: what it still writes, mixes with what is written here
+   * @returns the node that had it, by its name, or null
+   * @throws IN_USE without `force` while that node is alive, NOT_SUPPORTED for a volume that any node may mount
+   */
+  takeover(ctx: DriverContext, volume: Volume, force: boolean): Promise<{ readonly from: string | null }>
+
+  /**
+   * The right to do something that one node at a time does, such as the schedules of a volume; null while another node has it. It is
+   * renewed by itself while this process lives.
+   * @param key of the caller's choosing, 1 to 127 letters, digits, `_`, `.`, `-`
+   */
+  lease(ctx: DriverContext, key: string): Promise<SharedLease | null>
+}
+
+/** A volume as its record on the storage says it. With `volume.damage`: as far as it can be told, its id may be unknown (empty). */
+export interface SharedVolume {
+  readonly volume: Volume | TrashedVolume
+  readonly snapshots: readonly Snapshot[]
+}
+
+/** A node that uses the storage. */
+export interface SharedNode {
+  readonly id: string
+  /** For people: its host name. */
+  readonly name: string
+  /** It has been heard of in time. */
+  readonly alive: boolean
+  readonly self: boolean
+  /** Ids of the volumes that it has mounted. */
+  readonly mounts: readonly string[]
+}
+
+/**
+ * What `watch` tells of one storage (`server:/export`); a driver may have several. `listing` replaces all that was known of that storage:
+ * a volume that is not in it is gone. `reach` with a reason: everything else stays as it was known.
+ */
+export type SharedNews =
+  | { readonly kind: 'listing'; readonly storage: string; readonly volumes: readonly SharedVolume[] }
+  | { readonly kind: 'changed'; readonly storage: string; readonly volume: SharedVolume }
+  | { readonly kind: 'gone'; readonly storage: string; readonly volumeId: string }
+  | { readonly kind: 'nodes'; readonly storage: string; readonly nodes: readonly SharedNode[] }
+  /** `reason` null: it answers. */
+  | { readonly kind: 'reach'; readonly storage: string; readonly reason: string | null }
+  /** This node's right to a volume is over: what shows it here has been made read-only, as far as `detail` says. */
+  | { readonly kind: 'lost'; readonly storage: string; readonly volumeId: string; readonly detail: string }
+
+export interface SharedLease {
+  /** Aborts when the lease is lost. */
+  readonly signal: AbortSignal
+  release(): Promise<void>
 }
