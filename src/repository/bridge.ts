@@ -23,6 +23,8 @@ export interface Requests {
   execOrNull: { args: { program: string; args: readonly string[]; timeoutMs: number }; answer: string | null }
   /** Gives a task to one of the hands. */
   hand: { args: { task: string; args: unknown }; answer: unknown }
+  /** Gives a task to a worker of its own, which works beside the lead and the hands. */
+  aside: { args: { task: string; args: unknown }; answer: unknown }
   /** Hands results to the job's caller; answered when it has taken them. */
   emit: { args: { items: readonly unknown[] }; answer: null }
   progress: { args: { done: number; total: number | null; unit: 'bytes' | 'files' }; answer: null }

@@ -109,6 +109,7 @@ export class Crew {
   readonly options: CrewOptions
   #lead: Member | undefined
   readonly #hands: Member[] = []
+  readonly #aside: Member[] = []
   readonly #waiting: (() => void)[] = []
   readonly #pending = new Set<Promise<unknown>>()
   readonly #ending = new AbortController()
@@ -151,7 +152,7 @@ export class Crew {
   /** Ends all workers, and waits for what they had under way. Programs first: a worker may be waiting for one in the kernel. */
   async stop(): Promise<void> {
     this.#ending.abort(new AppError('CANCELLED', 'the job has ended'))
-    const members = this.#lead ? [this.#lead, ...this.#hands] : this.#hands
+    const members = [...this.#hands, ...this.#aside, ...(this.#lead ? [this.#lead] : [])]
     await Promise.all(members.map((member) => member.end()))
     await Promise.allSettled(this.#pending)
   }
@@ -169,6 +170,13 @@ export class Crew {
     } finally {
       this.#waiting.shift()?.()
     }
+  }
+
+  /** Gives a task to a worker that is neither lead nor hand. */
+  async aside(task: string, args: unknown): Promise<unknown> {
+    const member = new Member(this, handYoungMb)
+    this.#aside.push(member)
+    return await member.run(task, args)
   }
 
   async #freeHand(): Promise<Member> {
@@ -207,8 +215,8 @@ async function answerTo(crew: Crew, request: RequestMessage, port: MessagePort, 
   const transfer: ArrayBuffer[] = []
   try {
     const work = serve(crew, request.method, request.args)
-    // Tasks of hands end with the hands.
-    const answer = await (request.method === 'hand' ? work : crew.track(work))
+    // Tasks of workers end with the workers.
+    const answer = await (['hand', 'aside'].includes(request.method) ? work : crew.track(work))
     message = { id: request.id, answer: answer instanceof Uint8Array ? transferable(answer, transfer) : answer }
   } catch (error) {
     message = { id: request.id, error: errorMessage(error) }
@@ -265,6 +273,7 @@ const services: Services = {
   },
   hand: (crew, { task, args }) =>
     task.startsWith('every:') ? crew.everyHand(task.slice(6), args) : crew.hand(task, args),
+  aside: (crew, { task, args }) => crew.aside(task, args),
   emit: async ({ options }, { items }) => {
     await options.take?.(items)
     return null

@@ -3,12 +3,12 @@
  * file. While a living tree is walked, a file may be removed and its inode given to another, or a name be given to another file before it is opened.
  */
 
-import type { BigIntStats } from 'node:fs'
 import type { FormerFile } from './chunker.ts'
 import type { ReadContent } from './file-batches.ts'
 import { isRacy } from './read-files.ts'
 import type { PendingRecord } from './record-queue.ts'
 import type { SourceDirectory } from './source-file.ts'
+import type { TreeStat } from './tree-record.ts'
 
 /** A file under one of its names. */
 export interface NamedFile {
@@ -16,13 +16,17 @@ export interface NamedFile {
   readonly directory: SourceDirectory
   readonly name: string
   /** Of the moment when the name was met. */
-  readonly stat: BigIntStats
+  readonly stat: TreeStat
+  /** It had several names then. */
+  readonly isLinked: boolean
+  /** It has fewer blocks than its size needs. */
+  readonly isSparse: boolean
   readonly former: FormerFile | undefined
 }
 
 /** A file that is being read, and its further names. */
 interface Reading {
-  readonly stat: BigIntStats
+  readonly file: NamedFile
   readonly waiting: NamedFile[]
 }
 
@@ -33,24 +37,24 @@ export class LinkedReads {
 
   /** Whether the file is being read under another name; then `end` gives it its content or puts it apart. */
   join(file: NamedFile): boolean {
-    const reading = this.#readings.get(file.stat.ino)
-    if (!reading || !isSame(reading.stat, file.stat)) return false
+    const reading = this.#readings.get(file.stat.inode)
+    if (!reading || !isSame(reading.file, file)) return false
     file.directory.use()
     reading.waiting.push(file)
     return true
   }
 
   /** The file is going to be read under this name. */
-  begin({ stat }: NamedFile): Reading {
-    const reading = { stat, waiting: [] }
-    if (stat.nlink > 1n) this.#readings.set(stat.ino, reading)
+  begin(file: NamedFile): Reading {
+    const reading = { file, waiting: [] }
+    if (file.isLinked) this.#readings.set(file.stat.inode, reading)
     return reading
   }
 
   /** The file has been read. @param take gets those that waited for it and have the same content */
   end(reading: Reading, read: ReadContent | null, take: (file: NamedFile) => void): void {
-    const { ino } = reading.stat
-    if (this.#readings.get(ino) === reading) this.#readings.delete(ino)
+    const { inode } = reading.file.stat
+    if (this.#readings.get(inode) === reading) this.#readings.delete(inode)
     // What was opened was still what the names had been met as.
     const isTheirs = read !== null && !read.changed && read.stat === undefined
     for (const file of reading.waiting) {
@@ -71,6 +75,7 @@ export class LinkedReads {
 }
 
 /** Adding or removing a name changes the ctime, so that an inode which has passed to another file has another, unless within one tick of the clock. */
-function isSame(a: BigIntStats, b: BigIntStats): boolean {
-  return a.nlink > 1n && b.nlink > 1n && a.ctimeNs === b.ctimeNs && a.size === b.size && !isRacy(b.ctimeNs)
+function isSame(a: NamedFile, b: NamedFile): boolean {
+  const isOne = a.stat.ctimeNs === b.stat.ctimeNs && a.stat.size === b.stat.size && !isRacy(b.stat.ctimeNs)
+  return isOne && a.isLinked && b.isLinked
 }

@@ -3,11 +3,10 @@
  * path's former record costs nothing but reading on. Records are looked at where they lie; no object per record.
  */
 
-import type { BigIntStats } from 'node:fs'
 import { idLength } from './chunk-entry.ts'
 import { referenceLength } from './content.ts'
 import { ByteReader } from './cursor.ts'
-import { flags, headLength, readRecord, type TreeRecord, typeOfMode, types } from './tree-record.ts'
+import { flags, headLength, readRecord, type TreeRecord, type TreeStat, types } from './tree-record.ts'
 
 const hole = Buffer.alloc(idLength)
 /** The kernel's clock for files ticks every few ms. */
@@ -69,7 +68,7 @@ export class ParentCursor {
   }
 
   /** Whether the record says of a file what `stat` says, and was sure of it. */
-  matches(stat: BigIntStats): boolean {
+  matches(stat: TreeStat): boolean {
     const at = this.#at
     const view = this.#bytes
     // ctime first: it changes with everything else, so that of a changed file nothing more is looked at.
@@ -77,7 +76,7 @@ export class ParentCursor {
       this.#isSureOf(stat.ctimeNs) &&
       this.#timeIs(stat.ctimeNs, at + 24, at + 36) &&
       this.#timeIs(stat.mtimeNs, at + 16, at + 32) &&
-      BigInt.asIntN(64, stat.ino) === view.readBigInt64LE(at + 40) &&
+      view.readBigUInt64LE(at + 40) === stat.inode &&
       ((view[at + 3] ?? 0) & flags.changed) === 0 &&
       this.#ownsAre(stat)
     )
@@ -88,16 +87,15 @@ export class ParentCursor {
     return timeNs < sureBefore
   }
 
-  #ownsAre(stat: BigIntStats): boolean {
+  #ownsAre({ type, mode, uid, gid, size }: TreeStat): boolean {
     const at = this.#at
     const view = this.#bytes
-    const mode = Number(stat.mode)
     return (
-      view[at + 2] === typeOfMode(mode) &&
-      view.readUInt16LE(at + 4) === (mode & 0o7777) &&
-      view.readUInt32LE(at + 8) === Number(stat.uid) &&
-      view.readUInt32LE(at + 12) === Number(stat.gid) &&
-      (view[at + 2] !== types.file || view.readBigInt64LE(at + 48) === stat.size)
+      view[at + 2] === type &&
+      view.readUInt16LE(at + 4) === mode &&
+      view.readUInt32LE(at + 8) === uid &&
+      view.readUInt32LE(at + 12) === gid &&
+      (type !== types.file || view.readBigUInt64LE(at + 48) === size)
     )
   }
 

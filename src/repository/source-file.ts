@@ -33,6 +33,14 @@ export class SourceDirectory {
     return fd === undefined ? undefined : new SourceDirectory(fd, shown)
   }
 
+  /** One more descriptor of a directory that another thread of this process has open: the same one, whatever its name stands for now. */
+  static again(fd: number, shown: string): SourceDirectory {
+    return new SourceDirectory(
+      openWithoutAtime(`${descriptors}/${fd}`, constants.O_RDONLY | constants.O_DIRECTORY),
+      shown,
+    )
+  }
+
   /** The path of an entry for system calls of this process; latin1, one character per byte. */
   path(name: string): string {
     return `${descriptors}/${this.fd}/${name}`

@@ -14,6 +14,7 @@ type Task = (context: TaskContext, args: never) => unknown
 /** Where each task is. */
 const tasks: Readonly<Record<string, () => Promise<Task>>> = {
   backupTree: async () => (await import('./tree-backup.ts')).backupTree,
+  walkAhead: async () => (await import('./walk-ahead.ts')).walkAhead,
   readFiles: async () => (await import('./read-files.ts')).readFiles,
   flushFiles: async () => (await import('./read-files.ts')).flushFiles,
   restoreTree: async () => (await import('./tree-restore.ts')).restoreTree,

@@ -1,9 +1,8 @@
 /**
- * The lead of a tree backup: walks the directory tree in step with the parent's, takes over the records of what has not changed, has the hands read
+ * The lead of a tree backup: goes through the directory tree in step with the parent's, takes over the records of what has not changed, has the hands read
  * the rest, and writes segments, root and manifest. Runs in a worker; FORMAT.md 6 and 7.
  */
 
-import type { BigIntStats } from 'node:fs'
 import { readlinkSync } from 'node:fs'
 import { AppError, errno, isAppError } from '../errors.ts'
 import { AttributeReader } from './attribute-reader.ts'
@@ -24,8 +23,19 @@ import { Progress } from './progress.ts'
 import { PendingRecord, RecordQueue } from './record-queue.ts'
 import { joinPath, readTreeRoot, SegmentBuilder } from './segment.ts'
 import { SourceDirectory, systemPath } from './source-file.ts'
+import { type SourceEntry, walkSource } from './source-walk.ts'
 import type { TaskContext } from './tasks.ts'
-import { endRecord, flags, maxInlineAttributes, statOf, type TreeRecord, types } from './tree-record.ts'
+import {
+  endRecord,
+  flags,
+  maxInlineAttributes,
+  sizeOf,
+  statOf,
+  type TreeRecord,
+  type TreeStat,
+  types,
+} from './tree-record.ts'
+import { WalkAhead } from './walk-ahead.ts'
 
 export interface TreeBackupArgs {
   /** The directory whose content is backed up. */
@@ -40,12 +50,40 @@ export interface TreeBackupArgs {
 const roomForNew = 2_000_000
 /** Records that may wait for contents read out of order. */
 const mostWaiting = 8_000
+/** Entries of a parent from which on a thread that walks ahead is worth its start. */
+const many = 5_000
 const none = Buffer.alloc(0)
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {
   const since = Date.now()
+  const root = SourceDirectory.open(Buffer.from(args.root).toString('latin1'), args.root)
+  if (!root) throw new AppError('NOT_FOUND', `${args.root} is not a directory; nothing can be backed up from it`)
+  const parent = readParent(context, args)
+  // A first backup waits for the reading, not for the walk.
+  const entries = parent && parent.files >= many ? new WalkAhead(context.bridge, root).entries() : walkSource(root)
   const table = loadReliableChunks(context, roomForNew)
-  return new TreeBackup(context, args, table).run(since)
+  return new TreeBackup(context, args, table, parent).run(root, entries, since)
+}
+
+/** The parent is a help, not a need: without it all files are read. */
+function readParent(context: TaskContext, { parent }: TreeBackupArgs): Backup | undefined {
+  if (parent === null) return undefined
+  try {
+    const backup = readBackup(context, parent)
+    return backup.kind === 'tree' ? backup : undefined
+  } catch (error) {
+    if (isAppError(error, 'NOT_FOUND')) return undefined
+    throw error
+  }
+}
+
+/** A directory that the walk is in. */
+interface Level {
+  readonly directory: SourceDirectory
+  /** From the root. */
+  readonly path: Buffer
+  /** It is in the parent backup, too: the cursor is in it. */
+  readonly hasFormer: boolean
 }
 
 class TreeBackup {
@@ -62,7 +100,7 @@ class TreeBackup {
   readonly #cursor: ParentCursor | undefined
   readonly #links = new LinkedReads()
   #parent: string | null = null
-  #device = 0n
+  readonly #levels: Level[] = []
   readonly #isStored = (id: Buffer) => this.#table.has(id)
   /** Bytes of the files met so far. */
   #met = 0
@@ -70,7 +108,7 @@ class TreeBackup {
   #size = 0
   #changed = 0
 
-  constructor(context: TaskContext, args: TreeBackupArgs, table: ChunkTable) {
+  constructor(context: TaskContext, args: TreeBackupArgs, table: ChunkTable, parent: Backup | undefined) {
     const { bridge, seal } = context
     this.#context = context
     this.#args = args
@@ -83,23 +121,24 @@ class TreeBackup {
     const storeList = (list: Buffer) => this.#writer.put(kinds.list, list)
     this.#files = new FileBatches(bridge, table, this.#index, this.#progress, storeList)
     this.#attributes = new AttributeReader(bridge)
-    this.#cursor = this.#openParent()
+    this.#cursor = parent && this.#openParent(parent)
   }
 
-  run(since: number): Backup {
-    const root = SourceDirectory.open(Buffer.from(this.#args.root).toString('latin1'), this.#args.root)
-    if (!root)
-      throw new AppError('NOT_FOUND', `${this.#args.root} is not a directory; nothing can be backed up from it`)
-    this.#device = root.stat.dev
-    const isSame = this.#cursor !== undefined && this.#isUnchanged(this.#cursor, root.stat)
+  run(root: SourceDirectory, entries: Iterable<SourceEntry | null>, since: number): Backup {
+    const stat = statOf(root.stat)
+    const self = { name: '.', stat, isLinked: false, isSparse: false, directory: root }
+    const isSame = this.#cursor !== undefined && this.#isUnchanged(this.#cursor, stat)
     const rootRecord = isSame ? this.#cursor?.view() : undefined
     if (isSame) this.#entries++
-    this.#queue.add(none, none, rootRecord ?? this.#begin(root, '.', none, root.stat, undefined))
+    this.#queue.add(none, none, rootRecord ?? this.#begin(root, self, none, undefined))
     this.#cursor?.enter()
-    this.#walk(root, none, this.#cursor !== undefined)
-    this.#queue.add(none, none, endRecord)
+    this.#levels.push({ directory: root, path: none, hasFormer: this.#cursor !== undefined })
+    for (const entry of entries) {
+      if (entry) this.#meet(entry, root.stat.dev)
+      else this.#leave()
+      this.#breathe()
+    }
     this.#finishReading()
-    root.release()
     return this.#finish(since)
   }
 
@@ -124,59 +163,43 @@ class TreeBackup {
     return commit(this.#context, manifest, { index: this.#index, since, graceMs })
   }
 
-  /** The parent is a help, not a need: without it all files are read. @throws CORRUPT: what it shares with others is not to be relied on */
-  #openParent(): ParentCursor | undefined {
-    const { parent } = this.#args
-    if (parent === null) return undefined
+  /** @throws CORRUPT: what it shares with others is not to be relied on */
+  #openParent(parent: Backup): ParentCursor | undefined {
     try {
-      const backup = readBackup(this.#context, parent)
-      if (backup.kind !== 'tree' || isDamaged(this.#context, this.#table, backup)) return undefined
+      if (isDamaged(this.#context, this.#table, parent)) return undefined
       const reader = new ChunkReader(this.#context.bridge, this.#context.seal, this.#table)
-      const segments = readTreeRoot(reader.read(Buffer.from(backup.root, 'hex')))
+      const segments = readTreeRoot(reader.read(Buffer.from(parent.root, 'hex')))
       for (const { id } of segments) reader.place(id)
       const stored = reader.readAll(segments.map(({ id }) => id))
-      const cursor = new ParentCursor(stored, Date.parse(backup.createdAt))
+      const cursor = new ParentCursor(stored, Date.parse(parent.createdAt))
       if (cursor.type !== types.directory) return undefined
-      this.#parent = parent
-      this.#progress.total = backup.size
+      this.#parent = parent.id
+      this.#progress.total = parent.size
       return cursor
     } catch (error) {
-      if (isAppError(error, 'NOT_FOUND', 'ABORTED')) return undefined
+      if (isAppError(error, 'ABORTED')) return undefined
       throw error
     }
   }
 
-  #walk(directory: SourceDirectory, path: Buffer, hasFormer: boolean): void {
-    const cursor = hasFormer ? this.#cursor : undefined
-    for (const name of directory.names()) {
-      const isFormer = cursor?.seek(name) ?? false
-      const stat = directory.lstat(name)
-      if (stat?.isDirectory()) this.#walkInto(directory, name, path, isFormer)
-      else {
-        if (stat) this.#visit(directory, name, path, stat, isFormer)
-        if (isFormer) cursor?.skip()
-      }
-      this.#breathe()
-    }
+  #meet(entry: SourceEntry, device: bigint): void {
+    const level = this.#levels.at(-1) as Level
+    const cursor = level.hasFormer && this.#cursor?.seek(entry.name) ? this.#cursor : undefined
+    this.#visit(level, entry, cursor)
+    const hasFormer = entry.directory !== undefined && cursor?.type === types.directory
+    if (hasFormer) cursor?.enter()
+    else cursor?.skip()
+    if (!entry.directory) return
+    const path = joinPath(level.path, Buffer.from(entry.name, 'latin1'))
+    if (entry.directory.stat.dev !== device) throw this.#refusal(path)
+    this.#levels.push({ directory: entry.directory, path, hasFormer })
   }
 
-  #walkInto(directory: SourceDirectory, name: string, path: Buffer, isFormer: boolean): void {
-    const cursor = isFormer ? this.#cursor : undefined
-    const inner = SourceDirectory.open(directory.path(name), `${directory.shown}/${name}`)
-    if (!inner) {
-      cursor?.skip()
-      return
-    }
-    const isFormerDirectory = cursor?.type === types.directory
-    this.#visit(directory, name, path, inner.stat, isFormer)
-    const innerPath = joinPath(path, Buffer.from(name, 'latin1'))
-    if (isFormerDirectory) cursor?.enter()
-    if (inner.stat.dev !== this.#device) throw this.#refusal(innerPath)
-    this.#walk(inner, innerPath, isFormerDirectory)
-    if (isFormerDirectory) cursor?.leave()
-    else cursor?.skip()
-    this.#queue.add(innerPath, none, endRecord)
-    inner.release()
+  #leave(): void {
+    const { directory, path, hasFormer } = this.#levels.pop() as Level
+    if (hasFormer) this.#cursor?.leave()
+    this.#queue.add(path, none, endRecord)
+    directory.release()
   }
 
   /** A backup is never silently less than its volume. */
@@ -185,48 +208,41 @@ class TreeBackup {
     return new AppError('FAILED_PRECONDITION', `${fact}: unmount it, or keep it in a volume of its own`)
   }
 
-  /** Records one entry, as it was or as it is. */
-  #visit(directory: SourceDirectory, name: string, path: Buffer, stat: BigIntStats, isFormer: boolean): void {
+  /** Records one entry, as it was or as it is. @param cursor at what the parent has for it */
+  #visit({ directory, path }: Level, entry: SourceEntry, cursor: ParentCursor | undefined): void {
+    const { name, stat } = entry
     const bytes = Buffer.from(name, 'latin1')
-    if (stat.isFile()) this.#met += Number(stat.size)
-    const cursor = isFormer ? this.#cursor : undefined
-    if (cursor && this.#isUnchanged(cursor, stat)) {
-      this.#entries++
-      this.#pass(stat)
-      this.#queue.add(path, bytes, cursor.view())
+    this.#met += sizeOf(stat)
+    if (!cursor || !this.#isUnchanged(cursor, stat)) {
+      this.#queue.add(path, bytes, this.#begin(directory, entry, bytes, cursor))
       return
     }
-    const record = this.#begin(directory, name, bytes, stat, cursor)
-    this.#queue.add(path, bytes, record)
+    this.#entries++
+    this.#size += sizeOf(stat)
+    this.#progress.add(sizeOf(stat))
+    this.#queue.add(path, bytes, cursor.view())
   }
 
   /** A lost or condemned chunk means that the file is read again. */
-  #isUnchanged(cursor: ParentCursor, stat: BigIntStats): boolean {
+  #isUnchanged(cursor: ParentCursor, stat: TreeStat): boolean {
     return cursor.matches(stat) && cursor.everyReference(this.#isStored)
   }
 
-  /** Counts what is as it was. */
-  #pass(stat: BigIntStats): void {
-    if (!stat.isFile()) return
-    this.#size += Number(stat.size)
-    this.#progress.add(Number(stat.size))
-  }
-
-  /** A new record, with all that has to be read for it asked for. */
+  /** A new record, with all that has to be read for it asked for. @param directory where `entry` has its name */
   #begin(
     directory: SourceDirectory,
-    name: string,
+    entry: SourceEntry,
     bytes: Buffer,
-    stat: BigIntStats,
     cursor: ParentCursor | undefined,
   ): PendingRecord {
-    const record = new PendingRecord(bytes, statOf(stat))
-    if (stat.nlink > 1n && !stat.isDirectory()) record.flags |= flags.linked
+    const { name, stat } = entry
+    const record = new PendingRecord(bytes, stat)
+    if (entry.isLinked) record.flags |= flags.linked
     record.expect()
     this.#attributes.add(directory, name, (attributes) => this.#setAttributes(record, attributes))
-    if (stat.isSymbolicLink()) record.target = readTarget(directory, name)
-    if (stat.isSymbolicLink() && !record.target) record.dropped = true
-    if (stat.isFile()) this.#beginFile(record, directory, name, stat, cursor)
+    if (stat.type === types.symlink) record.target = readTarget(directory, name)
+    if (stat.type === types.symlink && !record.target) record.dropped = true
+    if (stat.type === types.file) this.#beginFile(record, directory, entry, cursor)
     return record
   }
 
@@ -240,30 +256,29 @@ class TreeBackup {
   #beginFile(
     record: PendingRecord,
     directory: SourceDirectory,
-    name: string,
-    stat: BigIntStats,
+    { name, stat, isLinked, isSparse }: SourceEntry,
     cursor: ParentCursor | undefined,
   ): void {
-    const former = cursor?.type === types.file ? cursor.record() : undefined
     if (stat.size === 0n) {
       record.content = noContent
       return
     }
+    const former = cursor?.type === types.file ? cursor.record() : undefined
     record.expect()
-    const file = { record, directory, name, stat, former: former ? formerFile(former, stat) : undefined }
+    const formerOf = former ? formerFile(former, stat) : undefined
+    const file = { record, directory, name, stat, isLinked, isSparse, former: formerOf }
     if (!this.#links.join(file)) this.#read(file)
   }
 
   #read(file: NamedFile): void {
-    const { record, directory, name, stat, former } = file
+    const { record, directory, name, stat, isSparse, former } = file
     const reading = this.#links.begin(file)
-    const isSparse = stat.blocks * 512n < stat.size
-    const task = { size: Number(stat.size), ctimeNs: stat.ctimeNs, former, isSparse }
+    const task = { size: sizeOf(stat), ctimeNs: stat.ctimeNs, former, isSparse }
     this.#files.add(directory, name, task, (read) => {
       setContent(record, read)
       this.#links.end(reading, read, (other) => {
         setContent(other.record, read)
-        this.#progress.add(Number(stat.size))
+        this.#progress.add(sizeOf(stat))
       })
     })
   }
@@ -280,7 +295,7 @@ class TreeBackup {
 
   #count(record: PendingRecord): void {
     this.#entries++
-    if (record.stat.type === types.file) this.#size += Number(record.stat.size)
+    this.#size += sizeOf(record.stat)
     if (record.hasChanged) this.#changed++
   }
 
@@ -316,8 +331,8 @@ function setContent(record: PendingRecord, read: ReadContent | null): void {
   if (read.changed) record.flags |= flags.changed
 }
 
-function formerFile(former: TreeRecord, stat: BigIntStats): FormerFile {
-  const changedInPlace = former.inode === stat.ino && stat.size <= former.size
+function formerFile(former: TreeRecord, stat: TreeStat): FormerFile {
+  const changedInPlace = former.inode === stat.inode && stat.size <= former.size
   return { profile: (former.profile || 1) as Profile, changedInPlace }
 }
 

@@ -1,17 +1,7 @@
 /** Trees whose names come to stand for other files while they are backed up, and trees of several file systems. Needs root, as backups do. */
 
 import { execFileSync } from 'node:child_process'
-import {
-  type BigIntStats,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
@@ -22,7 +12,7 @@ import { LinkedReads, type NamedFile } from '../../../src/repository/linked-read
 import { PendingRecord } from '../../../src/repository/record-queue.ts'
 import { initRepository } from '../../../src/repository/repository.ts'
 import { SourceDirectory } from '../../../src/repository/source-file.ts'
-import { statOf } from '../../../src/repository/tree-record.ts'
+import { statOf, type TreeStat } from '../../../src/repository/tree-record.ts'
 import { backUp, describeTree, newRepository, restored, scratch, tools } from './support.ts'
 
 /** A repository whose next backup finds that `act` has been done when it has met all names and read no file yet. */
@@ -95,12 +85,12 @@ test('a name waits for the content of another only while both are certainly one 
   const root = scratch()
   write(root, 'file', 'text')
   const directory = SourceDirectory.open(root, root) as SourceDirectory
-  const stat = statSync(join(root, 'file'), { bigint: true })
-  const aged = { ctimeNs: stat.ctimeNs - 10n ** 9n, nlink: 2n }
-  const named = (more: Partial<Record<'ino' | 'ctimeNs' | 'size' | 'nlink', bigint>> = {}): NamedFile => {
-    const own = Object.assign(Object.create(stat) as BigIntStats, aged, more)
-    const record = new PendingRecord(Buffer.from('file'), statOf(stat))
-    return { record, directory, name: 'file', stat: own, former: undefined }
+  const stat = statOf(statSync(join(root, 'file'), { bigint: true }))
+  const aged = { ctimeNs: stat.ctimeNs - 10n ** 9n }
+  const named = (more: Partial<TreeStat> = {}, isLinked = true): NamedFile => {
+    const record = new PendingRecord(Buffer.from('file'), stat)
+    const own = { ...stat, ...aged, ...more }
+    return { record, directory, name: 'file', stat: own, isLinked, isSparse: false, former: undefined }
   }
   const links = new LinkedReads()
   const reading = links.begin(named())
@@ -108,8 +98,8 @@ test('a name waits for the content of another only while both are certainly one 
   expect(links.join(further)).toBe(true)
   expect(links.join(named({ ctimeNs: aged.ctimeNs + 1n }))).toBe(false)
   expect(links.join(named({ size: 5n }))).toBe(false)
-  expect(links.join(named({ nlink: 1n }))).toBe(false)
-  expect(links.join(named({ ino: stat.ino + 1n }))).toBe(false)
+  expect(links.join(named({}, false))).toBe(false)
+  expect(links.join(named({ inode: stat.inode + 1n }))).toBe(false)
   const read: ReadContent = {
     content: { level: 0, references: Buffer.alloc(0) },
     profile: 1,
@@ -119,7 +109,7 @@ test('a name waits for the content of another only while both are certainly one 
   const taken: NamedFile[] = []
   links.end(reading, read, (file) => taken.push(file))
   expect(taken).toEqual([further])
-  for (const other of [null, { ...read, changed: true }, { ...read, stat: statOf(stat) }]) {
+  for (const other of [null, { ...read, changed: true }, { ...read, stat }]) {
     const again = links.begin(named())
     links.join(further)
     links.end(again, other, (file) => taken.push(file))
