@@ -163,6 +163,7 @@ export class LabHost {
       ...['--scratch', this.disk(0), ...disks.flatMap((_, index) => ['--disk', this.disk(index + 1)])],
       ...['--share', this.agent(), '--share', this.place.shared, '--clock', String(clockSeconds)],
       ...[...hostModules, ...modules].flatMap((module) => ['--module', module]),
+      ...['--env', 'DOCKER_CONFIG=/tmp/docker-cli'], // The CLI's own settings are those of whoever runs the tests.
       ...['--console', join(this.place.directory, 'console'), '--', join(labScripts, 'agent'), this.agent()],
     ]
   }
