@@ -11,7 +11,7 @@ import { busyboxImage } from '../support/images.ts'
 import { LabNetwork } from '../support/lab.ts'
 import { makeSwarm, startDocker } from '../support/lab-docker.ts'
 import { type LabHost, labScripts } from '../support/lab-host.ts'
-import { nfsRoot, serveNfs } from '../support/lab-nfs.ts'
+import { nfsRoot, plainExport, serveNfs } from '../support/lab-nfs.ts'
 import { until } from '../support/processes.ts'
 
 const minute = 60_000
@@ -104,7 +104,7 @@ describe('two machines', () => {
 
   test('have one NFS share, over cut links and a crash of the server', async () => {
     await serveNfs(server)
-    const mount = `mount -t nfs -o vers=4.2,soft,timeo=10,retrans=1 ${server.address}:/data`
+    const mount = `mount -t nfs -o vers=4.2,soft,timeo=5,retrans=1 ${server.address}:/data`
     await client.sh(`mkdir /tmp/share; ${mount} /tmp/share; echo one >/tmp/share/file`)
     expect(await server.sh(`cat ${nfsRoot}/data/file`)).toBe('one')
 
@@ -123,7 +123,7 @@ describe('two machines', () => {
     ])
     await expect(hard.wait(3000)).rejects.toThrow('not within 3000 ms')
     await server.boot()
-    await serveNfs(server)
+    await serveNfs(server, { exports: { '/data': plainExport }, graceSeconds: 10 })
     expect(await hard.wait(2 * minute)).toEqual({ code: 0, stdout: 'three\nfour\n', stderr: '' })
   })
 
