@@ -81,6 +81,10 @@ describe('device-mapper', () => {
     await host.boot()
     await host.sh(`thin_check /dev/ubdb; ${pool}; ${thin}; mount /dev/mapper/thin /tmp/m`)
     expect(await host.sh('cat /tmp/m/file')).toBe('kept')
+    await host.sh('echo not yet synced >/var/lib/holdfast/file')
+    await host.shutDown()
+    await host.boot()
+    expect(await host.sh('cat /var/lib/holdfast/file')).toBe('not yet synced')
   })
 
   test('has the targets that tests plant faults with', async () => {

@@ -148,12 +148,10 @@ export class LabHost {
     this.machine = undefined
   }
 
-  /** Ends its programs with SIGTERM, syncs, and powers off. */
+  /** Ends its programs with SIGTERM, syncs, and powers off. @throws when that takes long, as with a hung mount */
   async shutDown(): Promise<void> {
-    const machine = this.machine
     writeFileSync(join(this.agent(), 'end'), '')
-    await machine?.closed
-    this.machine = undefined
+    await until(`${this.name} powers off`, 60_000, () => !this.machine)
   }
 
   private settings(): string[] {
