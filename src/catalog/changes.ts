@@ -212,6 +212,11 @@ export function putLastBackup(backup: LastBackup): Change {
   }
 }
 
+/** The snapshots that the last backups in a repository have read are of no more use to the next ones. */
+export function forgetBases(repositoryId: string): Change {
+  return { sql: 'UPDATE last_backups SET snapshot_id = NULL WHERE repository_id = ?', params: [repositoryId] }
+}
+
 /** For backups that were removed. */
 export function dropLastBackup(backupId: string): Change {
   return { sql: 'DELETE FROM last_backups WHERE backup_id = ?', params: [backupId] }

@@ -14,10 +14,12 @@ import { ChunkWriter } from './chunk-writer.ts'
 import { type BackupLabels, commit, isDamaged, readBackup } from './commit.ts'
 import { type Content, ContentBuilder, listLength, oneReference, type Stretch, stretches } from './content.ts'
 import type { Extent } from './data-extents.ts'
+import { flushHands, writerOf } from './hand-writer.ts'
 import type { IndexedPack } from './index-object.ts'
 import { IndexWriter } from './index-writer.ts'
 import { loadReliableChunks } from './known-chunks.ts'
 import type { Backup } from './manifest.ts'
+import { perWorker } from './per-worker.ts'
 import { openNoFollow } from './source-file.ts'
 import type { TaskContext } from './tasks.ts'
 
@@ -37,7 +39,6 @@ export interface BlockBackupArgs {
 
 /** Bytes that one level-1 list covers. */
 const listSpan = listLength * blockLength
-const roomForNew = 2_000_000
 const mostOutstanding = 4
 const zeros = Buffer.alloc(blockLength)
 
@@ -60,7 +61,7 @@ interface SpanAnswer {
 export function backupBlock(context: TaskContext, args: BlockBackupArgs): Backup {
   const since = Date.now()
   const { bridge, seal } = context
-  const table = loadReliableChunks(context, roomForNew)
+  const table = loadReliableChunks(context, roomFor(args))
   const index = new IndexWriter(bridge, seal)
   const writer = new ChunkWriter(bridge, seal, table)
   const parent = findParent(context, table, args)
@@ -70,10 +71,17 @@ export function backupBlock(context: TaskContext, args: BlockBackupArgs): Backup
   const root = writer.put(kinds.root, encodeBlockRoot({ size: args.size, content: builder.finish() }))
   writer.flush()
   index.add(writer.takeStored())
-  index.add((bridge.call('hand', { task: 'every:flushSpans', args: null }) as IndexedPack[][]).flat())
+  flushHands(bridge, table, index)
   const counted = { size: args.size, files: 0, changed: 0, parent: parent ? args.parent : null }
   const manifest = { kind: 'block' as const, ...args.about, root: root.toString('hex'), ...counted }
   return commit(context, manifest, { index, since, graceMs: args.graceMs })
+}
+
+/** Chunks that may be new. The parent may turn out to be of no use: then all is read; and two hands may meet on one. */
+function roomFor({ size, allocated, changed }: BlockBackupArgs): number {
+  const read = [...(allocated ?? [{ start: 0, end: size }]), ...(changed ?? [])]
+  const blocks = read.reduce((sum, { start, end }) => sum + Math.ceil((end - start) / blockLength) + 1, 0)
+  return 2 * (blocks + Math.ceil(size / listSpan)) + 1024
 }
 
 interface Parent {
@@ -112,14 +120,12 @@ function readSpans(
   const spans: Buffer[] = []
   let outstanding = 0
   const former = parent && { level: parent.content.level, references: new Uint8Array(parent.content.references) }
+  const lists = new Map(parent?.lists.map((list) => [list.offset, list]))
   for (let start = 0, i = 0; start < args.size; start += listSpan, i++) {
     const end = Math.min(args.size, start + listSpan)
     const read = toRead(args, parent !== null, start, end)
-    const same =
-      read.length === 0
-        ? parent?.lists.find(({ offset, length }) => offset === start && length === end - start)
-        : undefined
-    if (same?.id) {
+    const same = read.length === 0 ? lists.get(start) : undefined
+    if (same?.id && same.length === end - start) {
       spans[i] = oneReference(same.id, same.length)
       continue
     }
@@ -162,17 +168,10 @@ interface Hand {
   readonly writer: ChunkWriter
 }
 
-const hands = new WeakMap<TaskContext, Hand>()
-
-function handOf(context: TaskContext, shared: SharedTable): Hand {
-  const known = hands.get(context)
-  if (known) return known
+const handOf = perWorker((context, shared: SharedTable): Hand => {
   const { bridge, seal } = context
-  const table = new ChunkTable(shared)
-  const hand = { reader: new ChunkReader(bridge, seal, table), writer: new ChunkWriter(bridge, seal, table) }
-  hands.set(context, hand)
-  return hand
-}
+  return { reader: new ChunkReader(bridge, seal, new ChunkTable(shared)), writer: writerOf(context, shared) }
+})
 
 /** Makes one level-1 list. Blocks that were freed read as zeros, and zeros are holes. */
 export function readSpan(context: TaskContext, args: SpanTask & { table: SharedTable }): SpanAnswer {
@@ -196,13 +195,6 @@ export function readSpan(context: TaskContext, args: SpanTask & { table: SharedT
   }
   const { level, references } = builder.finish(1)
   return { level, references, packs: hand.writer.takeStored() }
-}
-
-/** Makes durable what this hand has stored. */
-export function flushSpans(context: TaskContext): readonly IndexedPack[] {
-  const hand = hands.get(context)
-  hand?.writer.flush()
-  return hand?.writer.takeStored() ?? []
 }
 
 function addBlock({ writer }: Hand, builder: ContentBuilder, fd: number, start: Bytes, end: Bytes): void {

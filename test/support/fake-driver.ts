@@ -199,7 +199,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
           if (source === 'tree') return { kind: 'tree', root: target, compare: 'content' } as const
           const device = join(target, 'device')
           const size = snapshot.size ?? content.length
-          writeDevice(device, content, size)
+          if (!existsSync(device)) writeDevice(device, content, size)
           const allocated = content === '' ? [] : [{ start: 0, end: content.length }]
           const isSame = base && contentOf(volume, base) === content
           return { kind: 'block', device, size, allocated, changed: isSame ? [] : base && allocated } as const

@@ -124,13 +124,27 @@ export class BackupRun {
   async #fromSnapshot(ctx: DriverContext, repositoryId: string): Promise<{ stored: Stored; last: LastBackup }> {
     const { core, turns } = this.#rooms
     const { volume, snapshot, capability } = await this.#holdSnapshot(ctx)
-    return turns.with(this.#plan.url, ctx.signal, async () => {
+    const read = async () => {
       const base = await this.#holdBase(volume, repositoryId)
       const target = snapshotTarget(core, volume.name, snapshot.name)
       const source = await capability.open(ctx, volume, snapshot, target, base.snapshot)
       const stored = await this.#store(ctx, source, base, snapshot.createdAt)
       const isKept = !this.#plan.snapshot?.made || source.kind === 'block'
       return { stored, last: this.#entry(repositoryId, stored, isKept ? snapshot.id : null) }
+    }
+    try {
+      return await turns.with(this.#plan.url, ctx.signal, read)
+    } finally {
+      // Not in its turn: a restore may hold the volume's lock and wait for one.
+      await this.#close(volume, snapshot)
+    }
+  }
+
+  /** A device would stay open with the snapshot that is kept; a mount is only tidied up early. */
+  async #close({ name }: Volume, snapshot: Snapshot): Promise<void> {
+    const { core, snapshots } = this.#rooms
+    await snapshots.close(name, snapshot.name, this.#holdId).catch((error: Error) => {
+      core.log.warn({ subject: `${name}@${snapshot.name}`, error: error.message }, 'could not be closed after a backup')
     })
   }
 

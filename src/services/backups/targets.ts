@@ -1,7 +1,7 @@
 /** Targets: named repositories. What they hold stays when they are forgotten; secrets are read from their files at each use, by the engine. */
 
 import { isDeepStrictEqual } from 'node:util'
-import { dropTarget, insertTarget } from '../../catalog/changes.ts'
+import { dropTarget, forgetBases, insertTarget } from '../../catalog/changes.ts'
 import { AppError } from '../../errors.ts'
 import type { StoreAccess, Target } from '../../model.ts'
 import { parseTargetName } from '../../units.ts'
@@ -47,7 +47,7 @@ export class Targets implements TargetService {
   }
 
   async remove(name: string): Promise<void> {
-    this.inspect(name)
+    const { repositoryId } = this.inspect(name)
     const schedules = this.#core.catalog.schedules().filter(({ target }) => target === name)
     if (schedules.length > 0) {
       const names = schedules.map((schedule) => schedule.name)
@@ -55,7 +55,9 @@ export class Targets implements TargetService {
       const remedy = `first run: holdfast schedule rm ${names.join(' ')}`
       throw new AppError('IN_USE', `target ${name} is used by ${users}; ${remedy}`)
     }
-    await this.#core.catalog.write(dropTarget(name))
+    // Nobody would ever remove the snapshots that are kept for it.
+    const isLast = !this.#core.catalog.targets().some((it) => it.name !== name && it.repositoryId === repositoryId)
+    await this.#core.catalog.write(dropTarget(name), ...(isLast ? [forgetBases(repositoryId)] : []))
   }
 
   async check(name: string): Promise<TargetCheck> {

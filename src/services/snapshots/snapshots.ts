@@ -166,6 +166,14 @@ export class Snapshots implements SnapshotService {
     })
   }
 
+  /** Unmounts a snapshot, or closes its device, when nobody but `mountId` holds it. */
+  close(name: string, snapshotName: string, mountId: string): Promise<void> {
+    return this.#locked(name, `snapshot ${name}@${snapshotName} is being closed`, async () => {
+      const place = await this.#place(name, snapshotName)
+      if (this.#holds(place.volume, place.snapshot).every((hold) => hold.mountId === mountId)) await this.#hide(place)
+    })
+  }
+
   async diff(from: string, to: string): Promise<{ path: string; change: 'added' | 'removed' | 'modified' }[]> {
     const refs = [parseSnapshotRef(from), parseSnapshotRef(to)] as const
     const keys = refs.map(({ volume }) => volumeKey(volume))
