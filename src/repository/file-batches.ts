@@ -7,6 +7,7 @@ import type { ChunkTable } from './chunk-table.ts'
 import { type FormerFile, profiles } from './chunker.ts'
 import { type Content, ContentBuilder, type StoreList } from './content.ts'
 import { clipExtents, type Extent, mappedExtents } from './data-extents.ts'
+import { flushHands } from './hand-writer.ts'
 import type { IndexWriter } from './index-writer.ts'
 import type { Progress } from './progress.ts'
 import type { FileResult, FileTask, ReadFilesAnswer } from './read-files.ts'
@@ -154,12 +155,9 @@ export class FileBatches {
   finish(): void {
     this.flush()
     this.#bridge.pumpUntil(() => this.outstanding === 0)
-    const packs = this.#bridge.call('hand', { task: 'every:flushFiles', args: { table: this.#table.shared } })
-    this.#index.add((packs as IndexedPacks[]).flat())
+    flushHands(this.#bridge, this.#table, this.#index)
   }
 }
-
-type IndexedPacks = ReadFilesAnswer['packs']
 
 function contentOf({ level, references }: FileResult): Content {
   return { level, references: Buffer.from(references.buffer, references.byteOffset, references.byteLength) }

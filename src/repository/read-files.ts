@@ -5,8 +5,8 @@ import { fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import type { Bridge } from './bridge.ts'
 import { kinds } from './chunk-entry.ts'
-import { ChunkTable, type SharedTable } from './chunk-table.ts'
-import { ChunkWriter } from './chunk-writer.ts'
+import type { SharedTable } from './chunk-table.ts'
+import type { ChunkWriter } from './chunk-writer.ts'
 import {
   Chunker,
   chooseProfile,
@@ -19,7 +19,9 @@ import {
 } from './chunker.ts'
 import { ContentBuilder } from './content.ts'
 import { dataExtents, type Extent } from './data-extents.ts'
+import { writerOf } from './hand-writer.ts'
 import type { IndexedPack } from './index-object.ts'
+import { perWorker } from './per-worker.ts'
 import { countBytes } from './progress.ts'
 import { openNoFollow } from './source-file.ts'
 import type { TaskContext } from './tasks.ts'
@@ -62,20 +64,13 @@ interface Hand {
   readonly writer: ChunkWriter
 }
 
-const hands = new WeakMap<TaskContext, Hand>()
-
-function handOf(context: TaskContext, table: SharedTable): Hand {
-  const known = hands.get(context)
-  if (known) return known
-  const { bridge, seal } = context
-  const hand = {
-    bridge,
-    chunker: new Chunker(seal.gearTable()),
-    writer: new ChunkWriter(bridge, seal, new ChunkTable(table)),
-  }
-  hands.set(context, hand)
-  return hand
-}
+const handOf = perWorker(
+  (context, table: SharedTable): Hand => ({
+    bridge: context.bridge,
+    chunker: new Chunker(context.seal.gearTable()),
+    writer: writerOf(context, table),
+  }),
+)
 
 /** @param args `progress`: where to count @throws errors of reading, with the path */
 export function readFiles(
@@ -85,13 +80,6 @@ export function readFiles(
   const hand = handOf(context, args.table)
   const files = args.tasks.map((task) => readFile(hand, task, (bytes) => countBytes(args.progress, bytes)))
   return { files, packs: hand.writer.takeStored() }
-}
-
-/** Makes durable what this hand has stored. */
-export function flushFiles(context: TaskContext, args: { table: SharedTable }): readonly IndexedPack[] {
-  const { writer } = handOf(context, args.table)
-  writer.flush()
-  return writer.takeStored()
 }
 
 function readFile(hand: Hand, task: FileTask, count: (bytes: Bytes) => void): FileResult | null {
