@@ -28,12 +28,13 @@ export interface ChunkEntry {
 }
 
 export function encodeEntry(entry: ChunkEntry): Buffer {
-  const bytes = Buffer.alloc(entryLength)
+  const bytes = Buffer.allocUnsafe(entryLength)
   bytes.set(entry.id)
   bytes.writeUInt32LE(entry.stored, 32)
   bytes.writeUInt32LE(entry.length, 36)
   bytes.writeUInt8(entry.method, 40)
   bytes.writeUInt8(entry.kind, 41)
+  bytes.writeUInt16LE(0, 42)
   return bytes
 }
 

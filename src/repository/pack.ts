@@ -2,6 +2,7 @@
 
 import { AppError } from '../errors.ts'
 import { type ChunkEntry, encodeEntry, entryLength, firstOffset, maxPack, readEntry } from './chunk-entry.ts'
+import { ByteWriter } from './cursor.ts'
 import { newId, objectName } from './layout.ts'
 import { release } from './release.ts'
 import type { PackSeal, Seal } from './seal.ts'
@@ -30,7 +31,7 @@ export class PackBuilder {
   readonly #id = newId('packs')
   readonly #name = objectName('packs', this.#id)
   readonly #head: Buffer
-  readonly #entries: Buffer[] = []
+  readonly #directory = new ByteWriter()
   #bytes: Uint8Array<ArrayBuffer>
   #used = headLength
 
@@ -45,22 +46,22 @@ export class PackBuilder {
 
   /** Whether a chunk stored in `stored` bytes still belongs into this pack. */
   fits(stored: number): boolean {
-    return this.#entries.length === 0 || this.#closedSize(stored) <= targetSize
+    return this.isEmpty || this.#closedSize(stored) <= targetSize
   }
 
   get isEmpty(): boolean {
-    return this.#entries.length === 0
+    return this.#directory.length === 0
   }
 
   #closedSize(more: number): number {
-    return this.#used + more + (this.#entries.length + 1) * entryLength + this.#overheads
+    return this.#used + more + this.#directory.length + entryLength + this.#overheads
   }
 
   /** Appends a chunk. `bytes` are its content after compression, not yet sealed; `stored` their length once sealed. */
   add(entry: Omit<ChunkEntry, 'offset'>, bytes: Uint8Array): void {
     this.#reserve(this.#closedSize(entry.stored))
     const encoded = encodeEntry({ ...entry, offset: this.#used })
-    this.#entries.push(encoded)
+    this.#directory.put(encoded)
     for (const part of this.#seal.sealChunk(this.#used, encoded, bytes)) {
       this.#append(part)
       if (part !== bytes) release(part)
@@ -81,10 +82,10 @@ export class PackBuilder {
 
   /** Ends the pack; the builder is of no further use. */
   finish(): FinishedPack {
-    const directory = Buffer.concat(this.#entries)
+    const directory = Buffer.from(this.#directory.view())
     const foot = Buffer.alloc(footLength)
     foot.writeUInt32LE(directory.length + this.#overheads - footLength, 0)
-    foot.writeUInt32LE(this.#entries.length, 4)
+    foot.writeUInt32LE(directory.length / entryLength, 4)
     foot.set(magic, 12)
     this.#append(this.#seal.sealDirectory(this.#used, Buffer.concat([this.#head, foot]), directory))
     this.#append(foot)
