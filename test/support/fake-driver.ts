@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSyn
 import { join } from 'node:path'
 import type { DeviceCapability, Driver, DriverContext, DriverModule } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
-import type { DriverState, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
+import type { DriverState, Finding, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
 
 interface StoredVolume {
   name: string
@@ -50,6 +50,8 @@ export interface FakeDriverOptions {
   /** Capabilities that it lacks. */
   readonly without?: readonly ('trash' | 'snapshots' | 'clone' | 'revert' | 'replace' | 'resize' | 'trim')[]
   readonly defaultSize?: number
+  /** What is wrong with its storage. */
+  readonly findings?: readonly Finding[]
   /** Whether a snapshot costs next to nothing; default true. */
   readonly cheap?: boolean
   /** What a backup of a snapshot reads; default a tree. */
@@ -263,8 +265,13 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     start: (ctx, volumes, snapshots) =>
       call('start', name, ctx, () => void Object.assign(known, { volumes, snapshots })),
     stop: async () => undefined,
-    describe: async () => ({ facts: { kind: 'memory' }, storage: null }),
-    check: async () => [],
+    describe: (ctx) =>
+      call('describe', name, ctx, () => ({
+        facts: { kind: 'memory' },
+        storage: { size: 100, free: 40 },
+        gauges: { data_used_ratio: 0.6 },
+      })),
+    check: (ctx) => call('check', name, ctx, () => options.findings ?? []),
     createVolume: (ctx, spec) => call('createVolume', spec.name, ctx, () => make(spec, '', spec.size)),
     findVolume: async (_ctx, { id }) => (storage.get(id)?.trashed === false ? state : null),
     deleteVolume: (ctx, volume) => call('deleteVolume', volume.name, ctx, () => drop(volume.id)),

@@ -284,6 +284,7 @@ export function fakeServices(): FakeServices {
         targets: targets.list(),
         trashKeepMs: 86_400_000,
       }),
+      metrics: async () => '# TYPE holdfast_volumes gauge\nholdfast_volumes{driver="vfs"} 2\n',
       doctor: async () =>
         volumes.has('web')
           ? [

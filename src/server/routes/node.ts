@@ -7,7 +7,10 @@ import { findingView, infoView, versionView } from '../schemas.ts'
 
 const tags = ['node']
 
-/** Adds `/v1/version`, `/v1/info` and `/v1/doctor`. */
+/** What Prometheus is told that it gets. */
+const metricsType = 'text/plain; version=0.0.4; charset=utf-8'
+
+/** Adds `/v1/version`, `/v1/info`, `/v1/doctor` and `/v1/metrics`. */
 export function nodeRoutes(app: AdminApp, { version, node }: Pick<Services, 'version' | 'node'>): void {
   app.get(
     '/v1/version',
@@ -43,5 +46,18 @@ export function nodeRoutes(app: AdminApp, { version, node }: Pick<Services, 'ver
       },
     },
     () => node.doctor(),
+  )
+
+  app.get(
+    '/v1/metrics',
+    {
+      schema: {
+        summary: "The node in numbers, in Prometheus' text format",
+        tags,
+        produces: ['text/plain'],
+        response: { 200: answer('the numbers', { type: 'string' } as const), ...errors },
+      },
+    },
+    async (_request, reply) => reply.type(metricsType).send(await node.metrics()),
   )
 }

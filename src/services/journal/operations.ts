@@ -55,6 +55,13 @@ interface Running {
 type Body<T> = (ctx: DriverContext) => Promise<Outcome<T>>
 type Undo = (ctx: DriverContext) => Promise<void>
 
+/** How many of a kind have ended in a state. */
+interface EndedOperations {
+  readonly kind: string
+  readonly state: OperationState
+  readonly count: number
+}
+
 /** How many finished operations are remembered. */
 export const keepFinished = 1_000
 /** How many operations end before the oldest are forgotten. */
@@ -75,6 +82,7 @@ export class Operations implements OperationService {
   readonly #onPhase: (kind: string, phase: Phase) => void
   readonly #running = new Map<string, Running>()
   #finished = 0
+  readonly #ended = new Map<string, EndedOperations>()
   #stopping = false
   /** When this life began, in ms since the epoch: what is open from before it, is a crash's. */
   readonly startedMs = Date.now()
@@ -171,6 +179,16 @@ export class Operations implements OperationService {
     return view
   }
 
+  /** How many have ended since the start, recovered ones too. */
+  ended(): EndedOperations[] {
+    return [...this.#ended.values()]
+  }
+
+  #countEnd(kind: string, state: OperationState): void {
+    const key = `${kind} ${state}`
+    this.#ended.set(key, { kind, state, count: (this.#ended.get(key)?.count ?? 0) + 1 })
+  }
+
   /** Entries that nothing works on: left by a crash, or by an undo that failed; a start of the daemon recovers them. */
   stranded(): OperationView[] {
     return this.list().filter(({ id }) => !this.#running.has(id))
@@ -194,6 +212,7 @@ export class Operations implements OperationService {
     error?: AppError,
   ): Promise<void> {
     await this.#catalog.write(...changes, finishOperation(operation.id, state, now(), error ? brief(error) : null))
+    this.#countEnd(operation.kind, state)
     this.#log.info({ operation: operation.kind, subject: operation.subject, state, error: error?.message }, 'recovered')
   }
 
@@ -268,6 +287,7 @@ export class Operations implements OperationService {
 
   #end(running: Running, state: OperationState, error?: AppError): void {
     const { kind, subject } = running.operation
+    this.#countEnd(kind, state)
     const durationMs = Math.round((performance.now() - running.startedMs) * 10) / 10
     const fields = {
       operation: kind,

@@ -40,4 +40,6 @@ export interface NodeService {
   info(): Promise<InfoView>
   /** Findings, errors first; empty when all is well. Each check has a deadline: one that hangs is itself a finding. */
   doctor(): Promise<Finding[]>
+  /** The node in numbers, in Prometheus' text format; within 2 s, whatever a driver does. */
+  metrics(): Promise<string>
 }

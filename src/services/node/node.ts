@@ -7,17 +7,18 @@ import type { DockerApi } from '../../system/docker.ts'
 import { version } from '../../version.ts'
 import type { Core } from '../core.ts'
 import type { DriverView, InfoView, NodeService } from './contract.ts'
+import { Descriptions } from './descriptions.ts'
 import { examine } from './doctor.ts'
-
-const describeDeadlineMs = 5_000
 
 export class Node implements NodeService {
   readonly #core: Core
   readonly #docker: DockerApi
+  readonly #descriptions: Descriptions
 
   constructor(core: Core, docker: DockerApi) {
     this.#core = core
     this.#docker = docker
+    this.#descriptions = new Descriptions((signal) => core.operations.plainContext(signal))
   }
 
   async info(): Promise<InfoView> {
@@ -42,6 +43,12 @@ export class Node implements NodeService {
     return examine(this.#core, this.#docker)
   }
 
+  async metrics(): Promise<string> {
+    // Most nodes are never asked.
+    const { metricsOf } = await import('./metrics.ts')
+    return metricsOf(this.#core, this.#descriptions)
+  }
+
   async #driverView({ driver, state, error }: ReturnType<Core['drivers']['all']>[number]): Promise<DriverView> {
     const base = {
       name: driver.name,
@@ -52,8 +59,8 @@ export class Node implements NodeService {
     const unknown = { facts: {}, storage: null }
     if (state !== 'ready') return { ...base, ...unknown, state, ...(error && { error: error.message }) }
     try {
-      const ctx = this.#core.operations.plainContext(AbortSignal.timeout(describeDeadlineMs))
-      return { ...base, state, ...(await driver.describe(ctx)) }
+      const { facts, storage } = await this.#descriptions.of(driver)
+      return { ...base, state, facts, storage }
     } catch (failure) {
       return { ...base, ...unknown, state, error: toAppError(failure).message }
     }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import { Check } from 'typebox/schema'
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
 import { buildAdminApp } from '../../../src/server/app.ts'
 import { type FakeServices, fakeServices } from '../../support/fake-services.ts'
 import { RawConnection } from '../../support/raw-http.ts'
@@ -132,11 +132,11 @@ describe('every route', () => {
     else expect(Check(schema, answer.body), JSON.stringify(answer.body)).toBe(true)
   })
 
-  it('is among these, or among the operations below', async () => {
+  it('is among these, or among those below', async () => {
     const tried = new Set(requests.map(([method, , path]) => `${method} ${path}`))
     const routes = (await documentedRoutes()).map(([method, path]) => `${method} ${path}`)
     const untried = routes.filter((name) => !tried.has(name))
-    expect(untried.sort()).toEqual(['GET /v1/operations/{id}', 'POST /v1/operations/{id}/cancel'])
+    expect(untried.sort()).toEqual(['GET /v1/metrics', 'GET /v1/operations/{id}', 'POST /v1/operations/{id}/cancel'])
   })
 })
 
@@ -160,6 +160,14 @@ describe('operations', () => {
       body: { error: { message: expect.stringContaining('holdfast-operation') } },
     })
   })
+})
+
+test('the metrics are text, as Prometheus wants it, and the description says so', async () => {
+  const { statusCode, headers, body } = await app.inject({ method: 'GET', url: '/v1/metrics' })
+  expect([statusCode, headers['content-type']]).toEqual([200, 'text/plain; version=0.0.4; charset=utf-8'])
+  expect(body).toBe('# TYPE holdfast_volumes gauge\nholdfast_volumes{driver="vfs"} 2\n')
+  const [, , route] = (await documentedRoutes()).find(([, path]) => path === '/v1/metrics') ?? []
+  expect(route?.responses?.['200']?.content).toMatchObject({ 'text/plain': { schema: { type: 'string' } } })
 })
 
 describe('requests reach the services', () => {

@@ -173,3 +173,23 @@ test('snapshots of what was before a restore in place, after a week', async () =
     / holdfast snapshot rm db@before-restore-20261001-100000-2 db@before-restore-20261001-100000$/,
   )
 })
+
+test('what a driver finds wrong with its storage, an error and a warning, with the remedy', async () => {
+  const full: Finding = {
+    severity: 'warning',
+    check: 'pool-data-filling',
+    subject: 'holdfast-pool',
+    message: 'the pool holds 85 % of its data device',
+    remedy: 'enlarge the data device: lvextend',
+  }
+  const broken: Finding = {
+    severity: 'error',
+    check: 'pool-needs-check',
+    subject: 'holdfast-pool',
+    message: 'the metadata of the pool needs a check',
+    remedy: 'thin_check /dev/mapper/holdfast-metadata, then thin_repair',
+  }
+  await using t = await openCore({ findings: [full, broken] })
+  const found = await findingsOf(t)
+  expect(found.filter(({ subject }) => subject === 'holdfast-pool')).toEqual([broken, full])
+})
