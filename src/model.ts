@@ -175,6 +175,8 @@ export interface Schedule {
   readonly snapshot: boolean
   /** Name of the target to back up to, or null. */
   readonly target: string | null
+  /** Give back to the storage what the file system has freed. */
+  readonly trim: boolean
   /** Retention of its backups, and of its snapshots, as typed; null: keep all. */
   readonly keep: string | null
   readonly keepSnapshots: string | null

@@ -225,8 +225,8 @@ export function dropLastBackup(backupId: string): Change {
 /** @throws ALREADY_EXISTS for a name that is taken */
 export function insertSchedule(schedule: Schedule): Change {
   return {
-    sql: `INSERT INTO schedules (name, volume_id, cron, time_zone, snapshot, target, keep, keep_snapshots, jitter_ms, paused,
-      created_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    sql: `INSERT INTO schedules (name, volume_id, cron, time_zone, snapshot, target, trim, keep, keep_snapshots, jitter_ms,
+      paused, created_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     params: [
       schedule.name,
       schedule.volumeId,
@@ -234,6 +234,7 @@ export function insertSchedule(schedule: Schedule): Change {
       schedule.timeZone,
       schedule.snapshot ? 1 : 0,
       schedule.target,
+      schedule.trim ? 1 : 0,
       schedule.keep,
       schedule.keepSnapshots,
       schedule.jitterMs,

@@ -150,6 +150,7 @@ export function schedule(row: Row): Schedule {
     timeZone: String(row['time_zone']),
     snapshot: row['snapshot'] === 1,
     target: row['target'] as string | null,
+    trim: row['trim'] === 1,
     keep: row['keep'] as string | null,
     keepSnapshots: row['keep_snapshots'] as string | null,
     jitterMs: Number(row['jitter_ms']),

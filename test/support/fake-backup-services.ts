@@ -179,6 +179,7 @@ export function fakeSchedules({ log, run }: FakeGround): ScheduleService {
     timeZone: 'UTC',
     snapshot: true,
     target: 'nas',
+    trim: true,
     keep: 'last=3',
     keepSnapshots: null,
     jitterMs: 0,

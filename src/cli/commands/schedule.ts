@@ -9,10 +9,10 @@ import { formatAge, formatFields, formatSpan, formatTable } from '../output.ts'
 const nameArgument = { name: 'NAME', complete: 'schedule' } as const
 
 const create = command({
-  summary: 'take snapshots of a volume, or back it up, at certain times',
+  summary: 'take snapshots of a volume, back it up, or trim it, at certain times',
   description: [
-    'Say --snapshot, --backup or both: with both, the snapshot is what is backed up. A run that was missed while the daemon was',
-    'down is caught up once. A retention is as for holdfast backup forget, and never removes the last good one. The same again,',
+    'Say --snapshot, --backup, --trim or several: with the first two, the snapshot is what is backed up. A run that was missed while',
+    'the daemon was down is caught up once. A retention is as for holdfast backup forget, and never removes the last good one. The same again,',
     "under any name, makes nothing. A schedule follows its volume's name, and is asleep while that is in the trash.",
   ].join('\n'),
   args: [{ name: 'VOLUME', complete: 'volume' }],
@@ -25,6 +25,7 @@ const create = command({
     },
     snapshot: { type: 'boolean', help: 'take a snapshot that stays' },
     backup: { type: 'string', placeholder: 'TARGET', complete: 'target', help: 'back up to this target' },
+    trim: { type: 'boolean', help: 'give back to the storage what the file system has freed' },
     keep: {
       type: 'string',
       placeholder: 'RULES',
@@ -36,12 +37,13 @@ const create = command({
     jitter: { type: 'string', placeholder: 'TIME', help: 'begin up to this much later, such as 5m (default: 0)' },
   },
   async run({ args: [volume], options, output, work }) {
-    const { cron, snapshot, backup: target, keep, name, timezone: timeZone, jitter } = options
+    const { cron, snapshot, backup: target, trim, keep, name, timezone: timeZone, jitter } = options
     const body: CreateScheduleRequest = {
       volume,
       cron,
       snapshot,
       target,
+      trim,
       keep,
       keepSnapshots: options['keep-snapshots'],
       name,
@@ -54,8 +56,9 @@ const create = command({
   },
 })
 
-function formatDeed({ snapshot, target }: ScheduleView): string {
-  return [snapshot ? 'snapshot' : '', target === null ? '' : `backup to ${target}`].filter(Boolean).join(', ')
+function formatDeed({ snapshot, target, trim }: ScheduleView): string {
+  const backup = target === null ? '' : `backup to ${target}`
+  return [snapshot ? 'snapshot' : '', backup, trim ? 'trim' : ''].filter(Boolean).join(', ')
 }
 
 function row(schedule: ScheduleView): string[] {

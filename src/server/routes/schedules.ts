@@ -28,7 +28,8 @@ export function scheduleRoutes(app: AdminApp, { schedules }: Pick<Services, 'sch
     '/v1/schedules',
     {
       schema: {
-        summary: 'Take snapshots of a volume, or back it up, at certain times; the same again is left as it is',
+        summary:
+          'Take snapshots of a volume, back it up, or trim it, at certain times; the same again is left as it is',
         tags,
         body: createScheduleBody,
         response: { 201: answer('the schedule', scheduleView), ...errors },

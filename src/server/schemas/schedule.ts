@@ -16,6 +16,7 @@ export const scheduleView = viewOf<ScheduleView>()(
     timeZone: text,
     snapshot: { type: 'boolean', description: 'makes snapshots that stay' },
     target: { type: ['string', 'null'], description: 'backs up to it' },
+    trim: { type: 'boolean', description: 'gives back what the file system has freed' },
     keep: textOrNull,
     keepSnapshots: textOrNull,
     jitterMs: { type: 'integer', minimum: 0, description: 'ms' },
@@ -40,11 +41,12 @@ export const createScheduleBody = object(
     timeZone: { type: 'string', description: 'such as Europe/Berlin' },
     snapshot: yesOrNo,
     target: text,
+    trim: yesOrNo,
     keep: { type: 'string', description: 'retention of backups, such as last=3,daily=7' },
     keepSnapshots: { type: 'string', description: 'retention of snapshots' },
     jitter: { type: 'string', description: 'a duration: a run begins up to this much later' },
   },
-  ['name', 'timeZone', 'snapshot', 'target', 'keep', 'keepSnapshots', 'jitter'],
+  ['name', 'timeZone', 'snapshot', 'target', 'trim', 'keep', 'keepSnapshots', 'jitter'],
 )
 export const listSchedulesQuery = object({ volume: text }, ['volume'])
 

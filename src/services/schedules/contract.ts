@@ -10,6 +10,7 @@ export interface ScheduleView {
   readonly timeZone: string
   readonly snapshot: boolean
   readonly target: string | null
+  readonly trim: boolean
   readonly keep: string | null
   readonly keepSnapshots: string | null
   readonly jitterMs: number
@@ -32,6 +33,7 @@ export interface CreateScheduleRequest {
   readonly timeZone?: string | undefined
   readonly snapshot?: boolean | undefined
   readonly target?: string | undefined
+  readonly trim?: boolean | undefined
   readonly keep?: string | undefined
   readonly keepSnapshots?: string | undefined
   /** A duration; default 0. */
@@ -42,7 +44,7 @@ export interface ScheduleService {
   /**
    * The same again, under any name when none is given, is success and makes nothing.
    * @throws INVALID_ARGUMENT for a cron expression, time zone or retention; ALREADY_EXISTS, with the differences listed, for another one of that
-   * name; NOT_FOUND for volume or target
+   * name; NOT_FOUND for volume or target; NOT_SUPPORTED when the volume's driver has no trim
    */
   create(request: CreateScheduleRequest): Promise<ScheduleView>
   list(volume?: string): ScheduleView[]

@@ -22,7 +22,7 @@ export function defaultName(volume: string, isTaken: (name: string) => boolean):
 
 /** A checked request, but for its name's being free. @throws INVALID_ARGUMENT */
 export function draftSchedule(volume: Volume, request: CreateScheduleRequest): Omit<Schedule, 'name'> {
-  const { cron, snapshot = false, target = null, keep = null, keepSnapshots = null } = request
+  const { cron, snapshot = false, target = null, trim = false, keep = null, keepSnapshots = null } = request
   const timeZone = request.timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone
   if (request.name !== undefined && !namePattern.test(request.name)) {
     throw invalid(
@@ -30,8 +30,8 @@ export function draftSchedule(volume: Volume, request: CreateScheduleRequest): O
         'beginning with a letter or digit',
     )
   }
-  if (!snapshot && target === null)
-    throw invalid('the schedule would do nothing; give --snapshot, --backup TARGET, or both')
+  if (!snapshot && target === null && !trim)
+    throw invalid('the schedule would do nothing; give --snapshot, --backup TARGET, --trim, or several of them')
   if (keep !== null && target === null)
     throw invalid('--keep is for backups, and there are none without --backup TARGET')
   if (keepSnapshots !== null && !snapshot)
@@ -40,7 +40,7 @@ export function draftSchedule(volume: Volume, request: CreateScheduleRequest): O
   for (const retention of [keep, keepSnapshots]) if (retention !== null) parseRetention(retention)
   const jitterMs = request.jitter === undefined ? 0 : Math.round(parseDuration(request.jitter))
   const state = { nextRunAt: null, lastRunAt: null, lastSuccessAt: null, failures: 0, lastError: null }
-  const what = { cron, timeZone, snapshot, target, keep, keepSnapshots, jitterMs }
+  const what = { cron, timeZone, snapshot, target, trim, keep, keepSnapshots, jitterMs }
   return { volumeId: volume.id, ...what, paused: false, createdAt: now(), state }
 }
 
@@ -50,6 +50,7 @@ const aspects: readonly [string, (schedule: Omit<Schedule, 'name'>) => string][]
   ['timezone', ({ timeZone }) => timeZone],
   ['snapshot', ({ snapshot }) => (snapshot ? 'yes' : 'no')],
   ['backup', ({ target }) => target ?? 'none'],
+  ['trim', ({ trim }) => (trim ? 'yes' : 'no')],
   ['keep', ({ keep }) => keep ?? 'all'],
   ['keep-snapshots', ({ keepSnapshots }) => keepSnapshots ?? 'all'],
   ['jitter', ({ jitterMs }) => formatDuration(jitterMs)],

@@ -1,5 +1,5 @@
 /**
- * One run of a schedule: a snapshot, a backup, and then what retention no longer keeps of either. Each step is an operation of its own; the
+ * One run of a schedule: a snapshot, a backup, a trim, and then what retention no longer keeps of the first two. Each step but the trim is an operation of its own; the
  * run writes down nothing, and can be gone on with after a crash, because all that it makes is named after the moment at which it began.
  * A cancel of the run cancels the step that it is at, whose progress is the run's.
  */
@@ -18,6 +18,7 @@ import type { Turns } from '../backups/turns.ts'
 import { type Core, now } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import type { SnapshotService } from '../snapshots/contract.ts'
+import { trimVolume } from '../volumes/trim.ts'
 
 /** What a run works with. */
 export interface ScheduleRooms {
@@ -51,13 +52,14 @@ export interface Run {
  * Makes what the schedule is for, then applies retention. Done again for the same run, it makes nothing twice.
  * @param ctx of the run's operation
  * @returns why retention could not be applied, or null: what was to be made is there all the same
- * @throws what the snapshot or the backup throws; CANCELLED
+ * @throws what the snapshot, the backup or the trim throws; CANCELLED
  */
 export async function carryOut(rooms: ScheduleRooms, run: Run, ctx: DriverContext): Promise<AppError | null> {
   const { schedule } = run
   const work = { ...rooms, ctx }
   if (schedule.snapshot) await makeSnapshot(work, run)
   if (schedule.target !== null) await makeBackup(work, run, schedule.target)
+  if (schedule.trim) await trimVolume(rooms.core, ctx, run.volume.name)
   try {
     if (schedule.keepSnapshots !== null) await thinSnapshots(work, run, schedule.keepSnapshots)
     if (schedule.keep !== null && schedule.target !== null) await thinBackups(work, run, schedule.target, schedule.keep)

@@ -17,6 +17,7 @@ import { Turns } from '../backups/turns.ts'
 import { findVolume, now, requireVolume } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import type { Outcome } from '../journal/operations.ts'
+import { requireTrim } from '../volumes/trim.ts'
 import type { CreateScheduleRequest, ScheduleService, ScheduleView } from './contract.ts'
 import { nextRun } from './cron.ts'
 import { ScheduleBindings } from './schedule-bindings.ts'
@@ -72,6 +73,7 @@ export class Schedules implements ScheduleService {
   async create(request: CreateScheduleRequest): Promise<ScheduleView> {
     const volume = requireVolume(this.#core, request.volume)
     const draft = draftSchedule(volume, request)
+    if (draft.trim) requireTrim(this.#core, volume)
     if (draft.target !== null && !this.#core.catalog.target(draft.target)) {
       throw new AppError('NOT_FOUND', `no such target: ${draft.target}; see: holdfast target ls`)
     }

@@ -18,6 +18,7 @@ import type { CreateVolumeRequest, UpdateVolumeRequest, VolumeFilter, VolumeServ
 import { type CreatePlan, checkLength, differences, draftVolume, planCreate } from './create-plan.ts'
 import { matches } from './filter.ts'
 import { isDue, type Trash } from './trash.ts'
+import { trimVolume } from './trim.ts'
 import { requireUnused } from './use.ts'
 import { volumeView, volumeViews } from './views.ts'
 
@@ -123,11 +124,7 @@ export class Volumes implements VolumeService {
     const all = names.length === 0
     const trimmed: { name: string; trimmed: Bytes }[] = []
     for (const name of all ? this.#names() : names) {
-      const volume = requireVolume(this.#core, name)
-      const driver = await this.#core.drivers.ready(volume.driver)
-      if (!driver.trim && !all)
-        throw new AppError('NOT_SUPPORTED', `volume ${name}: driver ${driver.name} has nothing to trim`)
-      const bytes = await driver.trim?.trim(this.#core.operations.plainContext(), volume).catch((error: unknown) => {
+      const bytes = await trimVolume(this.#core, this.#core.operations.plainContext(), name).catch((error: unknown) => {
         if (all && isAppError(error, 'NOT_SUPPORTED', 'FAILED_PRECONDITION')) return undefined
         throw error
       })

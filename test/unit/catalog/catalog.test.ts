@@ -57,7 +57,7 @@ function aHold(volumeId: string, changes: Partial<MountHold> = {}): MountHold {
 
 function aSchedule(volumeId: string): Schedule {
   const state = { nextRunAt: null, lastRunAt: null, lastSuccessAt: null, failures: 0, lastError: null }
-  const what = { snapshot: true, target: null, keep: null, keepSnapshots: null, jitterMs: 0, paused: false }
+  const what = { snapshot: true, target: null, trim: true, keep: null, keepSnapshots: null, jitterMs: 0, paused: false }
   return { name: 'n', volumeId, cron: '@daily', timeZone: 'UTC', ...what, createdAt: '2026-11-23T12:00:00.000Z', state }
 }
 
@@ -289,10 +289,12 @@ describe('opening', () => {
     await catalog.write(putVolume(old), putVolume(live), insertSchedule(aSchedule(old.id)))
     expect(catalog.schedule('n')).toEqual(aSchedule(old.id))
     await whileDown((db) => {
-      db.exec('DROP TRIGGER schedules_follow_new; DROP TRIGGER schedules_follow_restored')
+      db.exec(
+        'DROP TRIGGER schedules_follow_new; DROP TRIGGER schedules_follow_restored; ALTER TABLE schedules DROP COLUMN trim',
+      )
       db.pragma('user_version = 2')
     })
-    expect(catalog.schedule('n')).toEqual(aSchedule(live.id))
+    expect(catalog.schedule('n')).toEqual({ ...aSchedule(live.id), trim: false })
   })
 
   test('a new file gets the newest schema; opening again changes nothing', async () => {

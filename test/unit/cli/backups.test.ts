@@ -140,12 +140,14 @@ describe('requests', () => {
 
   it('of schedule create say what was typed', async () => {
     const cron = ['--cron', '0 3 * * *']
-    const line = '--snapshot --backup nas --keep last=3 --keep-snapshots last=9 --name n --timezone UTC --jitter 5m'
+    const line =
+      '--snapshot --backup nas --trim --keep last=3 --keep-snapshots last=9 --name n --timezone UTC --jitter 5m'
     expect((await cli.holdfast('schedule', 'create', 'db', ...cron, ...line.split(' '))).stdout).toBe('n\n')
     const request = {
       volume: 'db',
       cron: '0 3 * * *',
       snapshot: true,
+      trim: true,
       target: 'nas',
       keep: 'last=3',
       keepSnapshots: 'last=9',

@@ -3,6 +3,7 @@
  * daemon and changes of the clock. The wall clock is the test's; timers are real and short.
  */
 
+import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -140,7 +141,15 @@ const refuses = (code: string, message: RegExp) =>
 describe('create', () => {
   test('keeps what was asked for, and plans', async () => {
     await using b = await open()
-    const request = { ...hourly, name: 'n', snapshot: true, target: 'nas', keep: 'last=2', keepSnapshots: 'daily=3' }
+    const request = {
+      ...hourly,
+      name: 'n',
+      snapshot: true,
+      target: 'nas',
+      trim: true,
+      keep: 'last=2',
+      keepSnapshots: 'daily=3',
+    }
     expect(await b.schedules.create(request)).toEqual({
       name: 'n',
       volume: 'db',
@@ -148,6 +157,7 @@ describe('create', () => {
       timeZone: 'UTC',
       snapshot: true,
       target: 'nas',
+      trim: true,
       keep: 'last=2',
       keepSnapshots: 'daily=3',
       jitterMs: 0,
@@ -206,6 +216,57 @@ describe('create', () => {
     await b.schedules.create({ ...hourly, name: 'taken', snapshot: true })
     await expect(b.schedules.create({ ...hourly, ...request })).rejects.toEqual(refuses(code, message))
     expect(b.schedules.list()).toHaveLength(1)
+  })
+})
+
+describe('a trim', () => {
+  test('is done after snapshot and backup, or alone', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'all', snapshot: true, target: 'nas', trim: true })
+    await b.schedules.run('all')
+    expect([b.backups.made.length, b.t.driver.calls.at(-1)]).toEqual([1, 'trim.trim db'])
+    await b.schedules.create({ ...hourly, name: 'alone', trim: true })
+    expect(await b.schedules.run('alone')).toMatchObject({ status: 'ok', failures: 0, snapshot: false, target: null })
+    expect(b.t.driver.calls.filter((call) => call === 'trim.trim db')).toHaveLength(2)
+    expect(snapshotNames(b)).toHaveLength(1)
+  })
+
+  test('that fails is a failed run, and tried again', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', trim: true })
+    b.t.driver.fail('trim.trim', new AppError('UNAVAILABLE', 'the pool does not answer'))
+    await expect(b.schedules.run('n')).rejects.toEqual(refuses('UNAVAILABLE', /the pool/))
+    expect(b.schedules.inspect('n')).toMatchObject({
+      status: 'failing',
+      failures: 1,
+      lastError: { code: 'UNAVAILABLE' },
+      nextRunAt: new Date(Date.now() + minute).toISOString(),
+    })
+  })
+
+  test('can be cancelled, and is caught up when the daemon ended in its middle', async () => {
+    await using b = await open()
+    await b.schedules.create({ ...hourly, name: 'n', trim: true })
+    b.t.driver.block('trim.trim')
+    const id = randomUUID()
+    const running = b.schedules.run('n', { operationId: id })
+    await until('the trim', () => b.t.driver.calls.at(-1) === 'trim.trim db')
+    b.t.core.operations.cancel(id)
+    await expect(running).rejects.toEqual(refuses('CANCELLED', /cancelled/))
+    const again = b.schedules.run('n')
+    await until('another trim', () => b.t.driver.calls.filter((call) => call === 'trim.trim db').length === 2)
+    await using next = await Promise.all([b.nextLife(), again.catch(() => undefined)]).then(([life]) => life)
+    next.schedules.start()
+    await until('it is caught up', () => hasRun(next, 'n'))
+    expect(next.t.driver.calls).toContain('trim.trim db')
+  })
+
+  test('is refused where the driver has none', async () => {
+    await using b = await open({ without: ['trim'] })
+    await expect(b.schedules.create({ ...hourly, trim: true })).rejects.toEqual(
+      refuses('NOT_SUPPORTED', /driver fake has nothing to trim/),
+    )
+    expect(b.schedules.list()).toEqual([])
   })
 })
 
