@@ -319,14 +319,14 @@ export interface SharedCapability {
   /**
    * Calls `work` while no other node, and no other call of this one, changes volumes of this name. Waits up to 10 s for its turn. Another key
    * may be taken inside; one that is held by the same `work` may not.
-   * @param key a volume's name; the id of one in the trash
+   * @param what the name of a volume; the id of one in the trash
    * @param work gets what stands on the storage now (null: nothing that is published), and a context whose signal aborts when this
    * node has lost its turn, because the storage was away for too long: what it has not published by then, it must not claim to have done
    * @throws ABORTED with the node that has its turn, UNAVAILABLE with the server that does not answer
    */
   exclusive<T>(
     ctx: DriverContext,
-    key: string,
+    what: SharedKey,
     work: (ctx: DriverContext, now: SharedVolume | null) => Promise<T>,
   ): Promise<T>
 
@@ -340,7 +340,7 @@ export interface SharedCapability {
   publish(ctx: DriverContext, volume: Volume | TrashedVolume, snapshots: readonly Snapshot[]): Promise<void>
 
   /** The published volume of this name, whichever node made it. @throws UNAVAILABLE */
-  find(ctx: DriverContext, name: string): Promise<SharedVolume | null>
+  find(ctx: DriverContext, what: SharedKey): Promise<SharedVolume | null>
 
   /**
    * Tells what is on the storage, and within a second each change by any node, until `signal` aborts; then it resolves. Never throws: a storage that
@@ -360,9 +360,16 @@ export interface SharedCapability {
   /**
    * The right to do something that one node at a time does, such as the schedules of a volume; null while another node has it. It is
    * renewed by itself while this process lives.
-   * @param key of the caller's choosing, 1 to 127 letters, digits, `_`, `.`, `-`
+   * @param what a key of the caller's choosing, 1 to 127 letters, digits, `_`, `.`, `-`
    */
-  lease(ctx: DriverContext, key: string): Promise<SharedLease | null>
+  lease(ctx: DriverContext, what: SharedKey): Promise<SharedLease | null>
+}
+
+/** Names something on one of the driver's storages, which a volume's options may choose. */
+export interface SharedKey {
+  readonly key: string
+  /** Those of the volume that it is about, or that are asked for. */
+  readonly options: Readonly<Record<string, string>>
 }
 
 /** A volume as its record on the storage says it. With `volume.damage`: as far as it can be told, its id may be unknown (empty). */

@@ -7,6 +7,7 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fromErrno } from '../errors.ts'
 import { type ExecOptions, exec } from './exec.ts'
@@ -173,10 +174,10 @@ function readMountsOfLiving(pid: number | 'self'): MountEntry[] {
  * @throws NOT_FOUND when `path` is gone
  */
 export async function usesOf(path: string, ignore: readonly string[]): Promise<MountUse[]> {
-  const resolved = await realpath(path).catch((error: unknown) => {
+  const own = readMounts()
+  const resolved = await resolve(path, own).catch((error: unknown) => {
     throw fromErrno(error, `look at the mounts of ${path}`)
   })
-  const own = readMounts()
   const place = locate(resolved, own)
   const ignored = [fileSystemOf(resolved, own), ...own.filter(({ mountpoint }) => ignore.includes(mountpoint))]
   const shows = (entry: MountEntry) => entry.device === place.device && isWithin(entry.root, place.root)
@@ -188,6 +189,12 @@ export async function usesOf(path: string, ignore: readonly string[]): Promise<M
     uses.push(...entries.filter(counts).map(({ mountpoint }) => ({ pid, mountpoint })))
   }
   return uses
+}
+
+/** Symlinks resolved. A mountpoint itself is not looked at: what is mounted there may be on a server that does not answer. */
+async function resolve(path: string, entries: readonly MountEntry[]): Promise<string> {
+  const place = join(await realpath(dirname(path)), basename(path))
+  return mountAt(place, entries) ? place : realpath(path)
 }
 
 /** The same piece of the file system at the same place, or at that place below a copy of the host's tree. */
