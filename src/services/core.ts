@@ -80,8 +80,3 @@ export function requireDirectory(directory: string): string {
   }
   return realpathSync(directory)
 }
-
-/** The time, as the catalog keeps it. */
-export function now(): string {
-  return new Date().toISOString()
-}

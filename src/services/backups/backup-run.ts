@@ -16,7 +16,6 @@ import {
   type Bytes,
   type Json,
   type LastBackup,
-  type MountHold,
   type Snapshot,
   type StoreAccess,
   type Timestamp,
@@ -25,13 +24,14 @@ import {
 } from '../../model.ts'
 import type { DockerApi } from '../../system/docker.ts'
 import { version } from '../../version.ts'
-import { type Core, now, requireSnapshot, requireVolume, snapshotTarget } from '../core.ts'
+import { type Core, requireSnapshot, requireVolume, snapshotTarget } from '../core.ts'
 import type { Outcome } from '../journal/operations.ts'
+import { now } from '../now.ts'
 import { finishHooks, type HookPlan, planHooks, whileHooked } from '../snapshots/hooks.ts'
 import { unpauseAll, whilePaused } from '../snapshots/pause.ts'
 import type { Snapshots } from '../snapshots/snapshots.ts'
 import type { Mounts } from '../volumes/mounts.ts'
-import { backupPrefix } from '../volumes/use.ts'
+import { backupPrefix, newHold } from '../volumes/use.ts'
 import { withLimit } from './backup-limit.ts'
 import type { BackupView } from './contract.ts'
 import { backupUrl, backupView, placeOf } from './repositories.ts'
@@ -191,7 +191,7 @@ export class BackupRun {
     return this.#volume(async (volume) => {
       const snapshot = requireSnapshot(core, volume, name)
       const driver = await core.drivers.ready(volume.driver)
-      await core.catalog.write(putHold(this.#hold(snapshot.id)))
+      await core.catalog.write(putHold(newHold(volume, this.#holdId, snapshot)))
       return { volume, snapshot, capability: driver.snapshots as SnapshotCapability }
     })
   }
@@ -219,7 +219,7 @@ export class BackupRun {
     const { catalog } = this.#rooms.core
     const last = catalog.lastBackups(volume.id).find((backup) => backup.repositoryId === repositoryId)
     const snapshot = catalog.snapshots(volume.id).find(({ id }) => id === last?.snapshotId) ?? null
-    if (snapshot) await catalog.write(putHold(this.#hold(snapshot.id)))
+    if (snapshot) await catalog.write(putHold(newHold(volume, this.#holdId, snapshot)))
     return { last, snapshot }
   }
 
@@ -293,10 +293,6 @@ export class BackupRun {
 
   get #holdId(): string {
     return backupPrefix + this.#id
-  }
-
-  #hold(snapshotId: string): MountHold {
-    return { volumeId: this.#plan.volumeId, snapshotId, mountId: this.#holdId, count: 1, stale: false, since: now() }
   }
 
   #release(): Change[] {

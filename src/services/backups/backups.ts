@@ -344,13 +344,15 @@ function pickWanted({ volumeId, url, snapshot, labels, pause }: Wanted): Wanted 
   return { volumeId, url, snapshot, labels, pause }
 }
 
-/** @throws ABORTED when the one that runs is another one */
+const noId = (): undefined => undefined
+
+/** @throws ABORTED when the one that runs is another one, with its `operation` among the details */
 async function join(running: Running, wanted: Wanted, name: string, call: CallOptions): Promise<BackupView> {
   if (!isDeepStrictEqual(running.wanted, wanted)) {
-    throw new AppError(
-      'ABORTED',
-      `a backup of volume ${name} to ${wanted.url} runs already; try again when that is done`,
-    )
+    // It may fail before it is in the journal.
+    const operation = await Promise.race([running.started, running.result.then(noId, noId)])
+    const message = `a backup of volume ${name} to ${wanted.url} runs already; try again when that is done`
+    throw new AppError('ABORTED', message, { details: operation === undefined ? {} : { operation } })
   }
   void running.started.then((id) => call.onStarted?.(id))
   return running.result

@@ -10,7 +10,7 @@ import { beginOperation, type Change, finishOperation, noteFailure, pruneOperati
 import type { DriverContext, Log } from '../../driver.ts'
 import { AppError, type ErrorCode, errno, isAppError, toAppError } from '../../errors.ts'
 import type { Json, Operation, OperationState } from '../../model.ts'
-import { now } from '../core.ts'
+import { now } from '../now.ts'
 import type { OperationService, OperationView } from './contract.ts'
 
 /** What is to be done, as the journal keeps it. */

@@ -4,7 +4,7 @@ import { AppError } from '../../errors.ts'
 import type { Schedule, Volume } from '../../model.ts'
 import { parseRetention } from '../../repository/retention.ts'
 import { formatDuration, parseDuration } from '../../units.ts'
-import { now } from '../core.ts'
+import { now } from '../now.ts'
 import type { CreateScheduleRequest } from './contract.ts'
 import { requireCron } from './cron.ts'
 

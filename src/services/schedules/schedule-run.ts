@@ -15,8 +15,9 @@ import { applyRetention, parseRetention } from '../../repository/retention.ts'
 import type { BackupPlan } from '../backups/backup-run.ts'
 import type { BackupService } from '../backups/contract.ts'
 import type { Turns } from '../backups/turns.ts'
-import { type Core, now } from '../core.ts'
+import type { Core } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
+import { now } from '../now.ts'
 import type { SnapshotService } from '../snapshots/contract.ts'
 import { trimVolume } from '../volumes/trim.ts'
 
@@ -154,7 +155,24 @@ async function makeBackup(rooms: Rooms, run: Run, target: string): Promise<void>
   if (begun) return requireDone(await ended(core, ctx, begun.id))
   const snapshot = schedule.snapshot ? snapshotName(schedule.name, startedAt) : undefined
   const request = { volume: volume.name, snapshot, to: { at: target }, labels: labelsOf(run) }
-  await step(rooms, (call) => backups.create(request, call))
+  await afterOthers(rooms, schedule, () => step(rooms, (call) => backups.create(request, call)))
+}
+
+/** Another backup of the volume to the same target, such as one that a user has begun, comes first. */
+async function afterOthers({ core, ctx }: Rooms, { name }: Schedule, make: () => Promise<unknown>): Promise<void> {
+  for (;;) {
+    try {
+      await make()
+      return
+    } catch (error) {
+      const other = isAppError(error, 'ABORTED') ? error.details['operation'] : undefined
+      if (typeof other !== 'string') throw error
+      core.log.info({ schedule: name, operation: other }, 'waits for another backup of its volume')
+      do {
+        await pause(lookEveryMs, undefined, { ref: false, signal: ctx.signal })
+      } while (core.catalog.operation(other)?.state === 'running')
+    }
+  }
 }
 
 /** Recovery goes on with it. @throws UNAVAILABLE when the daemon stops */

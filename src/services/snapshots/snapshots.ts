@@ -15,7 +15,6 @@ import {
   type Core,
   findVolume,
   mountsFolder,
-  now,
   requireDirectory,
   requireSnapshot,
   requireVolume,
@@ -23,7 +22,16 @@ import {
   volumeTarget,
 } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
-import { beingBackedUp, bindPrefix, cliMountId, isBackupHold, isCliHold, requireUnused } from '../volumes/use.ts'
+import { now } from '../now.ts'
+import {
+  beingBackedUp,
+  bindPrefix,
+  cliMountId,
+  isBackupHold,
+  isCliHold,
+  newHold,
+  requireUnused,
+} from '../volumes/use.ts'
 import { snapshotView } from '../volumes/views.ts'
 import type { SnapshotService, SnapshotView } from './contract.ts'
 import { parseHookTimeout } from './hook-command.ts'
@@ -288,8 +296,7 @@ export class Snapshots implements SnapshotService {
   }
 
   async #hold({ volume, snapshot }: Place, mountId: string): Promise<void> {
-    const hold = { volumeId: volume.id, snapshotId: snapshot.id, mountId, count: 1, stale: false, since: now() }
-    await this.#core.catalog.write(putHold(hold))
+    await this.#core.catalog.write(putHold(newHold(volume, mountId, snapshot)))
   }
 
   #holds(volume: Volume, snapshot: Snapshot): MountHold[] {

@@ -1,7 +1,8 @@
 /** Names that Holdfast gives by itself. */
 
 import type { Volume } from '../../model.ts'
-import { type Core, now } from '../core.ts'
+import type { Core } from '../core.ts'
+import { now } from '../now.ts'
 
 /** `PREFIX-20261123-100000` (UTC), with a number behind it when a snapshot of the volume has that name already. */
 export function timedName(core: Core, volume: Volume, prefix: string): string {

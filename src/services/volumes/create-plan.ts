@@ -8,7 +8,7 @@ import type { Driver } from '../../driver.ts'
 import { AppError } from '../../errors.ts'
 import type { Bytes, Hooks, OnRemove, Volume } from '../../model.ts'
 import { formatDuration, formatSize, parseSize, parseSnapshotRef, parseVolumeName, suggestion } from '../../units.ts'
-import { now } from '../core.ts'
+import { now } from '../now.ts'
 import { parseHooks } from '../snapshots/hook-command.ts'
 import type { CreateVolumeRequest } from './contract.ts'
 

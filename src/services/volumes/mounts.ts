@@ -9,9 +9,9 @@ import { AppError } from '../../errors.ts'
 import { mountKey } from '../../locks.ts'
 import type { MountHold, Volume } from '../../model.ts'
 import { mount, mountAt, readMounts, unmount } from '../../system/mount.ts'
-import { type Core, findVolume, mountsFolder, now, requireDirectory, requireVolume, volumeTarget } from '../core.ts'
+import { type Core, findVolume, mountsFolder, requireDirectory, requireVolume, volumeTarget } from '../core.ts'
 import type { DockerVolume, MountService } from './contract.ts'
-import { backupPrefix, bindPrefix, cliMountId, isCliHold, kernelUses } from './use.ts'
+import { backupPrefix, bindPrefix, cliMountId, isCliHold, kernelUses, newHold } from './use.ts'
 import { volumeMountpoint, volumeTrouble } from './views.ts'
 
 /** Volumes looked at in one sweep: each look reads the mount tables of the whole host. */
@@ -60,9 +60,7 @@ export class Mounts implements MountService {
       const before = this.#hold(volume, mountId)
       // A stale count is of an earlier life of dockerd: its Unmount will not come besides the one for this Mount.
       const count = before && !before.stale ? before.count + 1 : 1
-      await this.#core.catalog.write(
-        putHold({ volumeId: volume.id, snapshotId: null, mountId, count, stale: false, since: now() }),
-      )
+      await this.#core.catalog.write(putHold({ ...newHold(volume, mountId), count }))
       return driver.mountpoint(volume, target)
     })
   }
@@ -74,8 +72,7 @@ export class Mounts implements MountService {
       const driver = await this.#core.drivers.ready(volume.driver)
       const target = volumeTarget(this.#core, name)
       await driver.mount(this.#core.operations.plainContext(), volume, target)
-      const hold = { volumeId: volume.id, snapshotId: null, mountId, count: 1, stale: false, since: now() }
-      await this.#core.catalog.write(putHold(hold))
+      await this.#core.catalog.write(putHold(newHold(volume, mountId)))
       return driver.mountpoint(volume, target)
     })
   }
@@ -105,8 +102,7 @@ export class Mounts implements MountService {
       if (this.#hold(volume, bindPrefix + at)) return
       if (mountAt(at))
         throw new AppError('FAILED_PRECONDITION', `something is mounted at ${at}; choose another directory`)
-      const mountId = bindPrefix + at
-      const hold = { volumeId: volume.id, snapshotId: null, mountId, count: 1, stale: false, since: now() }
+      const hold = newHold(volume, bindPrefix + at)
       await this.#core.catalog.write(putHold(hold)) // First, so that umount finds it whatever happens.
       await mount(mountpoint, at, { options: ['bind'] }).catch(async (error: unknown) => {
         await this.#core.catalog.write(dropHold(hold))

@@ -4,9 +4,10 @@
  */
 
 import { AppError, isAppError } from '../../errors.ts'
-import type { MountHold, Volume } from '../../model.ts'
+import type { MountHold, Snapshot, Volume } from '../../model.ts'
 import { usesOf } from '../../system/mount.ts'
 import { type Core, volumeTarget } from '../core.ts'
+import { now } from '../now.ts'
 
 /** Held by the CLI's `volume mount`, not by a container. */
 export const cliMountId = 'cli'
@@ -18,6 +19,11 @@ export const backupPrefix = 'backup:'
 
 /** Docker gives a Mount 120 s; a container that is to show in the kernel's tables has done so by then. */
 const startingMs = 130_000
+
+/** A first hold on the volume, or on one of its snapshots. */
+export function newHold({ id }: Volume, mountId: string, snapshot?: Snapshot): MountHold {
+  return { volumeId: id, snapshotId: snapshot?.id ?? null, mountId, count: 1, stale: false, since: now() }
+}
 
 /** Made by this node's CLI: it lives until the CLI takes it back. */
 export function isCliHold(hold: MountHold): boolean {

@@ -1,11 +1,14 @@
 /** Backups by the services: from which source, under which holds, what is remembered, what a stop or a crash leaves. */
 
+import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { amendOperation, beginOperation } from '../../../../src/catalog/changes.ts'
 import { backupLabel } from '../../../../src/services/backups/backup-run.ts'
 import type { BackupView } from '../../../../src/services/backups/contract.ts'
+import { Schedules } from '../../../../src/services/schedules/schedules.ts'
 import { contentOf, coreWithTarget, lastOf, setContent } from '../../../support/backups.ts'
 import type { TestCore } from '../../../support/core.ts'
 import { anOperation } from '../../../support/nouns.ts'
@@ -311,4 +314,25 @@ test('what worked on a repository only is over with the life that began it', asy
   await using next = await t.restart()
   await next.recover()
   expect(next.core.catalog.operation(operation.id)?.state).toBe('interrupted')
+})
+
+test("a schedule's backup waits for another one of its volume, and is cancelled without it", async () => {
+  await using t = await coreWithTarget()
+  const schedules = new Schedules({ core: t.core, snapshots: t.snapshots, backups: t.backups })
+  await schedules.create({ volume: 'db', name: 'nightly', cron: '@yearly', target: 't' })
+  const gate = t.driver.block('snapshots.open')
+  const manual = backUp(t)
+  await gate.reached
+  const id = randomUUID()
+  const cancelled = schedules.run('nightly', { operationId: id })
+  await vi.waitFor(() => expect(t.core.operations.inspect(id).state).toBe('running'))
+  t.core.operations.cancel(id)
+  await expect(cancelled).rejects.toEqual(refuses('CANCELLED'))
+  const scheduled = schedules.run('nightly')
+  await pause(400)
+  expect(t.core.operations.list().map(({ kind }) => kind)).toEqual(['backup.create', 'schedule.run'])
+  gate.open()
+  await manual
+  expect(await scheduled).toMatchObject({ failures: 0, status: 'ok' })
+  expect(await t.backups.list({ at: 't' })).toHaveLength(2)
 })

@@ -188,7 +188,8 @@ describe('snapshot.create', () => {
     ['finished after', true, 'done', ['s1', 's2']],
   ] as const)('is %s the driver has made it', async (_, made, ended, names) => {
     await using t = await coreWithVolume()
-    const snapshot = aSnapshot(volumeOf(t), { name: 's2', state: null })
+    const createdAt = new Date().toISOString()
+    const snapshot = aSnapshot(volumeOf(t), { name: 's2', state: null, createdAt })
     if (made) [...t.driver.storage.values()][0]?.snapshots.set(snapshot.id, 'whole')
     await using next = await crashIn(t, 'snapshot.create', 'db@s2', { snapshot: { ...snapshot }, paused: [] })
     expect([next.ended, next.snapshots.list().map(({ name }) => name)]).toEqual([ended, names])
