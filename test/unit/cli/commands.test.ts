@@ -80,7 +80,7 @@ const commands: [string, string | RegExp][] = [
   ['schedule create db --cron @daily --snapshot', 'db\n'],
   [
     'schedule ls db',
-    /^NAME[\s\S]*\nnightly {3}db {7}0 3 \* \* \* \(UTC\) {3}snapshot, backup to nas {3}in \d+ days .* failing {3}2\n/,
+    /^NAME[\s\S]*\nnightly {3}db {7}0 3 \* \* \* \(UTC\) {3}snapshot, backup to nas, trim {3}in \d+ days .* failing {3}2\n/,
   ],
   ['schedule inspect nightly', /\nlast error: {5}UNAVAILABLE: the store does not answer\n$/],
   ['schedule rm nightly', 'nightly\n'],
