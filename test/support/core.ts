@@ -1,8 +1,12 @@
-/** Everything behind the doors, on a real catalog in a directory of its own and a driver in memory. */
+/**
+ * Everything behind the doors, on a real catalog in a directory of its own and a driver in memory. What a test does not dispose
+ * of, also because its preparation failed, ends after it.
+ */
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { afterEach } from 'vitest'
 import { Catalog } from '../../src/catalog/catalog.ts'
 import type { Config } from '../../src/config.ts'
 import type { Log } from '../../src/driver.ts'
@@ -54,9 +58,24 @@ export interface CoreOptions extends FakeDriverOptions {
   readonly prepare?: (driver: FakeDriver) => void
 }
 
+const directories = new Set<string>()
+const lives = new Set<AsyncDisposableStack>()
+
+afterEach(async () => {
+  for (const life of lives) await life.disposeAsync()
+  for (const directory of directories) removeDirectory(directory)
+})
+
+function removeDirectory(directory: string): void {
+  rmSync(directory, { recursive: true, force: true })
+  directories.delete(directory)
+}
+
 /** A core with one driver, `fake`. */
 export async function openCore(options: CoreOptions = {}): Promise<TestCore> {
-  const root = join(mkdtempSync(join(tmpdir(), 'holdfast-core-')), 'root')
+  const directory = mkdtempSync(join(tmpdir(), 'holdfast-core-'))
+  directories.add(directory)
+  const root = join(directory, 'root')
   mkdirSync(root)
   return await begin(root, options)
 }
@@ -94,7 +113,11 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   const phases: string[] = []
   const logged: string[] = []
   const log = keepingLog(logged)
+  const life = new AsyncDisposableStack()
+  lives.add(life)
+  life.defer(() => void lives.delete(life))
   const catalog = new Catalog(join(root, 'catalog.db'))
+  life.defer(() => catalog.close())
   const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module }, noArchive, options.waits)
   const engine = createEngine({ log })
   const operations = new Operations(catalog, log, (kind: string, phase: Phase) => phases.push(`${kind} ${phase}`))
@@ -106,16 +129,12 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   const restores = new Restores(core, turns)
   const backups = new Backups({ core, docker, snapshots, mounts, turns }, restores)
   const starting = drivers.start((signal) => operations.plainContext(signal), catalog)
-  if (!options.prepare) await starting
-  let ended = false
-  const end = async (): Promise<void> => {
-    if (ended) return
-    ended = true
-    await engine.stop()
+  life.defer(async () => {
     await drivers.stop()
     await starting
-    await catalog.close()
-  }
+  })
+  life.defer(() => engine.stop())
+  if (!options.prepare) await starting
   return {
     core,
     driver,
@@ -130,13 +149,13 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     beside: (name) => join(dirname(root), name),
     recover: (retryMs) => recover(core, docker, resumersOf(backups, restores), retryMs),
     async restart(changes = {}) {
-      await end()
+      await life.disposeAsync()
       const { prepare: _prepare, ...lasting } = options
       return await begin(root, { ...lasting, storage: driver.storage, ...changes })
     },
     async [Symbol.asyncDispose]() {
-      await end()
-      rmSync(dirname(root), { recursive: true, force: true })
+      await life.disposeAsync()
+      removeDirectory(dirname(root))
     },
   }
 }

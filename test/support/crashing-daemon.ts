@@ -5,6 +5,7 @@
  */
 
 import { readFileSync, rmSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { loadConfig } from '../../src/config.ts'
 import { startDaemon } from '../../src/daemon.ts'
 
@@ -25,4 +26,6 @@ const daemon = await startDaemon(loadConfig(JSON.parse(flags) as Record<string, 
     process.kill(process.pid, 'SIGKILL')
   },
 })
+// Where compiled code is kept (NODE_COMPILE_CACHE), that happens at an end that this process does not come to.
+flushCompileCache()
 process.once('SIGTERM', () => void daemon.stop())

@@ -64,9 +64,10 @@ const both: Partial<CreateVolumeRequest> = { preSnapshot: '["pre"]', postSnapsho
 
 /** A volume `db` with hooks, used by the container `c1`. */
 async function open(hooks: Partial<CreateVolumeRequest> = both, hostHooks: string | null = null): Promise<Bed> {
-  const t = await openCore()
+  await using opened = new AsyncDisposableStack()
+  const t = opened.use(await openCore())
   Object.assign(t.core.config, { hostHooks })
-  const engine = await openEngine(t.core.config.dockerSocket)
+  const engine = opened.use(await openEngine(t.core.config.dockerSocket))
   engine.containers = [running('c1')]
   await t.volumes.create({ name: 'db', ...hooks })
   const seen: string[] = []
@@ -84,15 +85,8 @@ async function open(hooks: Partial<CreateVolumeRequest> = both, hostHooks: strin
     takeCalls()
     return [...seen]
   }
-  return {
-    t,
-    engine,
-    order,
-    async [Symbol.asyncDispose]() {
-      await engine[Symbol.asyncDispose]()
-      await t[Symbol.asyncDispose]()
-    },
-  }
+  const all = opened.move()
+  return { t, engine, order, [Symbol.asyncDispose]: () => all.disposeAsync() }
 }
 
 const snapshots = ({ t }: Bed): string[] => t.snapshots.list('db').map(({ name }) => name)
