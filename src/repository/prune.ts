@@ -7,7 +7,7 @@
 
 import { AppError, isAppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
-import { maxPack } from './chunk-entry.ts'
+import { entryLength, maxPack } from './chunk-entry.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
@@ -86,7 +86,7 @@ class Prune {
   readonly #table: ChunkTable
   readonly #reachable: Reachable
   readonly #reader: ChunkReader
-  /** Used bytes by number of pack. */
+  /** Used bytes by number of pack, with those of the directory. */
   readonly #used: Float64Array
   #backups = 0
   #copied = 0
@@ -159,14 +159,15 @@ class Prune {
       const [missing] = this.#reachable.missing
       if (missing) throw damaged(backup, missing.path)
     }
-    for (const place of this.#usedPlaces()) this.#used[place.pack] = (this.#used[place.pack] ?? 0) + place.stored
+    for (const number of this.#usedEntries()) {
+      const { pack, stored } = this.#table.place(number) as ChunkPlace
+      this.#used[pack] = (this.#used[pack] ?? 0) + stored + entryLength
+    }
   }
 
-  *#usedPlaces(): Generator<ChunkPlace> {
-    for (let i = 0; i < this.#table.size; i++) {
-      const place = this.#reachable.isMarked(i) ? this.#table.place(i) : undefined
-      if (place) yield place
-    }
+  /** Numbers of the entries that backups reach. */
+  *#usedEntries(): Generator<number> {
+    for (let i = 0; i < this.#table.size; i++) if (this.#reachable.isMarked(i)) yield i
   }
 
   #sum(ids: Iterable<string>): { packs: number; bytes: Bytes } {
@@ -204,13 +205,12 @@ class Prune {
     const { bridge, seal } = this.#context
     const writer = new ChunkWriter(bridge, seal, this.#table)
     const index = new IndexWriter(bridge, seal)
-    const numbers = new Set([...Array(this.#table.packs).keys()].filter((i) => packs.has(this.#table.packId(i))))
-    const places = [...this.#usedPlaces()].filter(({ pack }) => numbers.has(pack))
-    places.sort((a, b) => a.pack - b.pack || a.offset - b.offset)
-    for (const { place, content } of this.#readPlaces(places)) {
+    for (const { place, content } of this.#readPlaces(this.#usedPlaces(packs))) {
       const { method, bytes } = compress(content)
       writer.add({ id: Buffer.from(place.id), length: content.length, method, kind: place.kind }, bytes)
       this.#copied += bytes.length
+      // Little by little: an index object has its limit.
+      index.add(writer.takeStored())
       this.#lease.renew()
     }
     writer.flush()
@@ -218,8 +218,20 @@ class Prune {
     index.flush()
   }
 
+  /** What is used in these packs, pack by pack. There may be millions: no object for each is kept. */
+  *#usedPlaces(packs: ReadonlySet<string>): Generator<ChunkPlace> {
+    const byPack = new Map<number, number[]>()
+    for (let i = 0; i < this.#table.packs; i++) if (packs.has(this.#table.packId(i))) byPack.set(i, [])
+    if (byPack.size === 0) return
+    for (const number of this.#usedEntries()) byPack.get(this.#table.place(number)?.pack ?? -1)?.push(number)
+    for (const numbers of byPack.values()) {
+      const places = numbers.map((number) => this.#table.place(number) as ChunkPlace)
+      yield* places.sort((a, b) => a.offset - b.offset)
+    }
+  }
+
   /** @throws FAILED_PRECONDITION for what is damaged: it stays, with the pack that it is in */
-  *#readPlaces(places: readonly ChunkPlace[]): ReturnType<ChunkReader['readPlaces']> {
+  *#readPlaces(places: Iterable<ChunkPlace>): ReturnType<ChunkReader['readPlaces']> {
     try {
       yield* this.#reader.readPlaces(places)
     } catch (error) {

@@ -360,6 +360,15 @@ describe('prune', () => {
     expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))
   })
 
+  test('packs of very small chunks are no waste for their directories', async () => {
+    const { repository } = await newRepository()
+    const root = scratch()
+    for (let i = 0; i < 2_000; i++) writeFileSync(join(root, `f${i}`), `${i}`)
+    const { id } = await backUp(repository, root)
+    expect(await repository.prune({ dryRun: false })).toMatchObject({ copied: 0, condemned: { packs: 0 } })
+    expect(await repository.verify({ readData: true, backup: id })).toMatchObject({ problems: [], damaged: [] })
+  })
+
   test('one at a time; a lease that has died holds nobody up', async () => {
     const { store, repository } = await newRepository()
     const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
