@@ -16,6 +16,7 @@ import { fetched, listIndexes, notThere, readCondemned } from './known-chunks.ts
 import { folders, idOf, newId, objectName } from './layout.ts'
 import { type Backup, parseManifest } from './manifest.ts'
 import { Reachable } from './reachable.ts'
+import { release } from './release.ts'
 import type { TaskContext } from './tasks.ts'
 
 export interface VerifyArgs {
@@ -112,6 +113,7 @@ class Verify {
     for (const { name, object } of fetched(bridge, listIndexes(bridge))) {
       this.#note(name, () => {
         for (const pack of readIndex(seal.openObject('I', name, object), name)) packs.set(pack.id, pack)
+        release(object)
       })
     }
     return [...packs.values()]

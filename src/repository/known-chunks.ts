@@ -8,10 +8,12 @@ import { type Condemned, parseCondemned } from './condemned.ts'
 import { type IndexedPack, readIndex } from './index-object.ts'
 import { folders, idOf, objectName } from './layout.ts'
 import { PackListing } from './pack-listing.ts'
+import { release } from './release.ts'
 import type { TaskContext } from './tasks.ts'
 
 /** Ids do not compress: an entry takes at least these many bytes of an index. */
 const leastEntry = 33
+const leastRoom = 100_000
 const objectsAhead = 4
 /** Indexes may be replaced while they are read: how often to look for the new ones. */
 const rounds = 5
@@ -19,17 +21,16 @@ const rounds = 5
 export interface LoadOptions {
   /** Chunks that may be added after loading. */
   readonly room: number
-  /** Whether to take in a pack; default all. Asked in the order of the indexes. */
+  /** Whether to take in a pack; default all. Asked in the order of the indexes; the directory is gone after that. */
   readonly accept?: (pack: IndexedPack) => boolean
 }
 
 /** Loads the table. Costs about 0.5 s and 110 MB per 2 million chunks. @throws CORRUPT for a damaged index */
 export function loadChunks(context: TaskContext, { room, accept = () => true }: LoadOptions): ChunkTable {
   const indexes = listIndexes(context.bridge)
-  const bytes = indexes.reduce((sum, { size }) => sum + size, 0)
-  // A replaced index holds what others held before: room for all of it once more.
-  const chunks = 2 * Math.ceil(bytes / leastEntry) + room
-  const table = ChunkTable.create(chunks, 2 * Math.ceil(bytes / leastEntry) + 1024)
+  const entries = Math.ceil(indexes.reduce((sum, { size }) => sum + size, 0) / leastEntry)
+  // An index that replaces others while they are read has the same chunks, and a few new ones, in packs that may all be new.
+  const table = ChunkTable.create(Math.ceil(entries * 1.1) + Math.max(room, leastRoom), 2 * entries + 1024)
   for (const pack of indexedPacks(context, indexes)) if (accept(pack)) table.addPack(pack)
   return table
 }
@@ -67,7 +68,7 @@ function loadSound(context: TaskContext, room: number): SoundChunks {
   const left: Record<'waste' | 'damaged' | 'absent', IndexedPack[]> = { waste: [], damaged: [], absent: [] }
   const accept = (pack: IndexedPack): boolean => {
     const why = condemned.get(pack.id) ?? (listing.shows(pack) ? undefined : 'absent')
-    if (why) left[why].push(pack)
+    if (why) left[why].push({ ...pack, directory: Uint8Array.from(pack.directory) })
     return why === undefined
   }
   return { table: loadChunks(context, { room, accept }), ...left }
@@ -116,7 +117,7 @@ export function listIndexes(bridge: Bridge): ListedObject[] {
 
 /**
  * The packs of all indexes; a pack may come several times. When an index is gone that was listed, a prune has replaced it: the new ones are read.
- * @throws CORRUPT
+ * A directory is good until the next pack is asked for. @throws CORRUPT
  */
 export function* indexedPacks(
   { bridge, seal }: TaskContext,
@@ -130,7 +131,10 @@ export function* indexedPacks(
     for (const { name, object } of fetched(bridge, wanted)) {
       found++
       seen.add(name)
-      yield* readIndex(seal.openObject('I', name, object), name)
+      const content = seal.openObject('I', name, object)
+      release(object)
+      yield* readIndex(content, name)
+      release(content)
     }
     if (found === wanted.length) return
     listed = listIndexes(bridge)

@@ -16,6 +16,7 @@ import {
 import { crc32 } from 'node:zlib'
 import { AppError } from '../errors.ts'
 import { decompress } from './compression.ts'
+import { release } from './release.ts'
 import { zstd } from './zstd-frames.ts'
 
 /** What a worker needs to make its own `Seal`. */
@@ -90,7 +91,9 @@ export class Seal {
     const body = this.encrypted
       ? decrypt(this.#objectKey(name), zeroNonce, head, bytes.subarray(boxHead), name)
       : checked(name, bytes.subarray(boxHead), (rest) => checksum(name, head, rest))
-    return decompress(1, body, length, name)
+    const content = decompress(1, body, length, name)
+    if (this.encrypted) release(body)
+    return content
   }
 
   /** The seal for the inside of one pack. */
