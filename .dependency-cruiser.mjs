@@ -91,9 +91,10 @@ export default {
       comment:
         'A driver knows the contract, the system and the words; nfs may build on vfs, no other driver on another.',
       severity: 'error',
-      from: { path: '^drivers/([^/]+)/' },
+      from: { path: '^drivers/([^/]+)/', pathNot: '^drivers/nfs/' },
       to: { path: '^(src|drivers|plugin)/', pathNot: [...words, driver, system, '^drivers/$1/'] },
     },
+    ...room('nfs', '^drivers/nfs/', ['^drivers/vfs/', driver, system]),
     {
       name: 'cli-reaches-too-far',
       comment: 'The CLI talks to the socket. `holdfast daemon` alone starts the daemon, in the same process.',

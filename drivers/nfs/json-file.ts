@@ -35,27 +35,31 @@ export async function writeJson(path: string, content: unknown): Promise<void> {
 
 /** What a file says; undefined when it is gone, null when it is no JSON, too large, or no plain file. */
 export async function readJson(path: string): Promise<unknown> {
-  const file = await ignoring(
-    open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK),
-    ...['ENOENT', 'ENOTDIR', 'ESTALE'],
-  ).catch(notPlain)
+  const opening = open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  const file = await ignoring(opening, 'ENOENT', 'ENOTDIR').catch(notReadable)
   if (file === undefined || file === null) return file
   try {
     const stats = await file.stat()
     if (!stats.isFile() || stats.size > largest) return null
     return parse(await file.readFile('utf8'))
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESTALE') return undefined // Replaced while it was read.
+    if (isStale(error)) return undefined // Replaced while it was read.
     throw error
   } finally {
     await file.close()
   }
 }
 
-/** A symlink or a socket that somebody has put there. */
-function notPlain(error: NodeJS.ErrnoException): null {
+/** A symlink or a socket that somebody has put there; or a file that was just replaced. */
+function notReadable(error: NodeJS.ErrnoException): null | undefined {
   if (error.code === 'ELOOP' || error.code === 'ENXIO') return null
+  if (isStale(error)) return undefined
   throw error
+}
+
+/** ESTALE: the server does not have what a name or an open file stood for. Node knows the number only. */
+export function isStale(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | undefined)?.errno === -116
 }
 
 function parse(text: string): unknown {

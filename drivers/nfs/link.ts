@@ -138,7 +138,7 @@ export class Link {
   }
 
   #begin(): Life {
-    const child = talk(childProgram, [this.label], {
+    const child = talk(childProgram, [this.label, this.#options.root], {
       ...{ nodeArgs, env, nice: 0 },
       onMessage: (message) => this.#hear(life, message as FromChild),
     })

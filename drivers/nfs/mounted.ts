@@ -8,7 +8,7 @@ import { AppError } from '../../src/errors.ts'
 import type { Volume } from '../../src/model.ts'
 import { locate, mountAt, usesOf } from '../../src/system/mount.ts'
 import { type Claim, isClaim, type Taken } from './claims.ts'
-import { isObject, readJson, writeJson } from './json-file.ts'
+import { isObject, isStale, readJson, writeJson } from './json-file.ts'
 import { makeReadOnly, unbind } from './mounting.ts'
 import type { Share } from './share.ts'
 
@@ -188,6 +188,11 @@ async function fence(place: string): Promise<string> {
  * @param device that `mounted` must be on: a mount that vanished meanwhile would show this node's own disk
  */
 export async function isSameDirectory(mounted: string, original: string, device: string): Promise<boolean> {
-  const [one, other] = await Promise.all([stat(mounted, { bigint: true }), stat(original, { bigint: true })])
-  return one.ino === other.ino && locate(mounted).device === device
+  try {
+    const [one, other] = await Promise.all([stat(mounted, { bigint: true }), stat(original, { bigint: true })])
+    return one.ino === other.ino && locate(mounted).device === device
+  } catch (error) {
+    if (isStale(error)) return false
+    throw error
+  }
 }

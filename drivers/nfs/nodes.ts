@@ -263,7 +263,7 @@ export class Nodes {
   /** @returns keys that have changed; null: more than are remembered */
   async #lookAt(file: string): Promise<readonly string[] | null> {
     const [path, node] = [`${this.#folder}/${file}`, file.slice(0, -'.json'.length)]
-    const stats = await ignoring(lstat(path, { bigint: true }), 'ENOENT', 'ESTALE')
+    const stats = await ignoring(lstat(path, { bigint: true }), 'ENOENT')
     const before = this.#seen.get(node)
     const mark = stats ? `${stats.ino} ${stats.mtimeNs} ${stats.size}` : ''
     if (!stats || before?.mark === mark) return []

@@ -227,7 +227,7 @@ export function workMountOptions({ version, options }: NfsExport): string[] {
   const own = [
     'nosharecache',
     'actimeo=0',
-    'lookupcache=none',
+    'lookupcache=positive',
     'softerr',
     'timeo=30',
     'retrans=1',

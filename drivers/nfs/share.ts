@@ -13,14 +13,14 @@
 
 import { lstat, mkdir } from 'node:fs/promises'
 import type { DriverContext, TreeArchive } from '../../src/driver.ts'
-import { AppError, errno, fromErrno } from '../../src/errors.ts'
+import { AppError, fromErrno } from '../../src/errors.ts'
 import { ensureDirectory } from '../../src/system/files.ts'
 import { mountAt, readMounts } from '../../src/system/mount.ts'
 import { type Cleaner, startCleaner } from '../vfs/cleaner.ts'
 import type { Layout } from '../vfs/layout.ts'
 import { openStorage, type Storage } from '../vfs/storage.ts'
 import { Claims, type Holder } from './claims.ts'
-import { isObject, readJson, writeJson } from './json-file.ts'
+import { isObject, isStale, readJson, writeJson } from './json-file.ts'
 import { detach, mountExport } from './mounting.ts'
 import { Nodes, OwnNode } from './nodes.ts'
 import { dataMountOptions, hashOf, labelOf, workMountOptions } from './options.ts'
@@ -81,7 +81,7 @@ export async function openShare(options: SiteOptions, me: Holder, ctx: DriverCon
 /** A mount of an earlier life may be of what the server does not have any more: it is replaced when nobody uses it. */
 async function mountFresh(at: string, mount: () => Promise<void>): Promise<void> {
   await mount()
-  if (!(await isStale(at))) return
+  if (!(await isGivenUp(at))) return
   const entries = readMounts()
   const entry = mountAt(at, entries)
   const uses = entries.filter(({ device, mountpoint }) => device === entry?.device && mountpoint !== at)
@@ -97,12 +97,12 @@ async function mountFresh(at: string, mount: () => Promise<void>): Promise<void>
   await mount()
 }
 
-async function isStale(at: string): Promise<boolean> {
+async function isGivenUp(at: string): Promise<boolean> {
   try {
     await lstat(`${at}/.`)
     return false
   } catch (error) {
-    if (errno(error) === 'ESTALE') return true
+    if (isStale(error)) return true
     throw fromErrno(error, `look at ${at}`)
   }
 }

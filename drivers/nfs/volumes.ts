@@ -3,7 +3,8 @@
  * kept apart, told, and looked after. Mounting is not vfs's: containers get a bind mount of the data mount.
  */
 
-import { mkdir, rename, rmdir, statfs } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { mkdir, open, rename, statfs } from 'node:fs/promises'
 import type { DriverContext, DriverDescription, SnapshotSpec, TreeSource, Usage } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import type { Bytes, Finding, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
@@ -128,39 +129,41 @@ export async function mount(desk: Desk, ctx: DriverContext, volume: Volume, targ
   })
 }
 
-/** Shows the directory of a volume by the data mount, whose caches may not know yet what another node has made. */
+/** Shows the directory of a volume by the data mount. What is there already is taken over when it is that directory. */
 async function mountTree({ work, data }: Share, volume: Volume, place: string): Promise<void> {
   const original = await treeOf(work.layout, toVfs(volume, work.root))
-  const source = data.root + original.slice(work.root.length)
   const device = mountAt(data.root)?.device ?? ''
-  for (let attempt = 1; ; attempt++) {
-    if (!mountAt(place))
-      await bind(source, place).catch((error: unknown) => (attempt === 1 ? undefined : Promise.reject(error)))
-    if (mountAt(place) && (await isSameDirectory(place, original, device))) return
-    if (attempt === 2)
-      throw new AppError('ABORTED', `what is at ${place} is not volume ${volume.name}; unmount it, and try again`)
-    if (mountAt(place) && attempt === 1) await requireOurs(place, device, volume)
-    await refresh(data)
+  const isThere = async () => mountAt(place) !== undefined && (await isSameDirectory(place, original, device))
+  if (mountAt(place)) {
+    if (await isThere()) return
+    await removeOutdated(place, device, volume)
   }
-}
-
-/** Takes away a mount of ours that shows what another node has replaced. @throws FAILED_PRECONDITION when it is somebody else's */
-async function requireOurs(place: string, device: string, volume: Volume): Promise<void> {
-  const entry = mountAt(place)
-  if (entry?.device !== device) {
-    throw new AppError(
-      'FAILED_PRECONDITION',
-      `${entry?.source} is mounted at ${place}, not volume ${volume.name}; unmount it`,
-    )
-  }
+  const path = original.slice(work.root.length)
+  await refresh(data.root, path)
+  await bind(data.root + path, place)
+  if (await isThere()) return
   await unbind(place)
+  throw new AppError('ABORTED', `volume ${volume.name} was replaced by another node while it was mounted; try again`)
 }
 
-/** A change of its own makes the client look at the directory anew. */
-async function refresh({ layout }: Room): Promise<void> {
-  const path = `${layout.volumes}/.refresh-${process.pid}`
-  await ignoring(mkdir(path), 'EEXIST')
-  await rmdir(path)
+/** Takes away a mount of ours that shows what a node has replaced. @throws FAILED_PRECONDITION when it is somebody else's */
+async function removeOutdated(place: string, device: string, volume: Volume): Promise<void> {
+  const entry = mountAt(place)
+  if (entry?.device === device) return unbind(place)
+  throw new AppError(
+    'FAILED_PRECONDITION',
+    `${entry?.source} is mounted at ${place}, not volume ${volume.name}; unmount it`,
+  )
+}
+
+/** The client believes for a minute what it has seen of a directory, but not when that is opened: other nodes rename. */
+async function refresh(root: string, path: string): Promise<void> {
+  const parents = path.split('/').slice(1, -1)
+  let directory = root
+  for (const name of ['', ...parents]) {
+    if (name !== '') directory = `${directory}/${name}`
+    await (await open(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)).close()
+  }
 }
 
 export async function unmount(desk: Desk, ctx: DriverContext, volume: Volume, target: string): Promise<void> {

@@ -5,6 +5,7 @@
 
 import type { Log, SharedNews, SharedVolume } from '../../src/driver.ts'
 import { toAppError } from '../../src/errors.ts'
+import { isStale } from './json-file.ts'
 import type { Mounted } from './mounted.ts'
 import type { LeaseTimes } from './nodes.ts'
 import { type FolderKey, readAll, readVolume } from './records.ts'
@@ -80,9 +81,8 @@ export class Watcher {
     try {
       await this.#lookOnce()
     } catch (error) {
-      const { message, cause } = toAppError(error)
-      if ((cause as NodeJS.ErrnoException | undefined)?.code === 'ESTALE') this.#options.stale()
-      this.#reach(message)
+      if (isStale(error)) this.#options.stale()
+      this.#reach(toAppError(error).message)
     } finally {
       this.#looking = undefined
     }

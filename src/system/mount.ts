@@ -59,13 +59,20 @@ function parseEntry(line: string): MountEntry | undefined {
     id: Number(fields[0]),
     parentId: Number(fields[1]),
     device: fields[2] as string,
-    root: decodeName(fields[3] as string),
+    root: rootOf(decodeName(fields[3] as string), fsType, decodeName(source ?? '')),
     mountpoint: decodeName(fields[4] as string),
     fsType,
     source: decodeName(source ?? ''),
     options: (fields[5] as string).split(','),
     superOptions: superOptions?.split(',') ?? [],
   }
+}
+
+/** Of whatever part of an NFS file system is mounted, the kernel shows `/`, and as its source the server and the path there. */
+function rootOf(root: string, fsType: string, source: string): string {
+  if (fsType !== 'nfs' && fsType !== 'nfs4') return root
+  const path = source.slice(source.indexOf(':/') + 1)
+  return path === '/' ? path : path.replace(/\/$/, '')
 }
 
 /** Parses the text of a mountinfo file; names come out with their octal escapes decoded. */

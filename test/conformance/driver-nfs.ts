@@ -53,7 +53,12 @@ export interface NfsBed extends DriverBed {
 }
 
 /** A new export and a node that uses it. */
-export async function nfsBed({ reflink = false, rules = 'no_root_squash', settings = {}, times }: ExportOptions = {}): Promise<NfsBed> {
+export async function nfsBed({
+  reflink = false,
+  rules = 'no_root_squash',
+  settings = {},
+  times,
+}: ExportOptions = {}): Promise<NfsBed> {
   await serve()
   const number = ++count
   const exported = join(root, `e${number}`)
@@ -64,7 +69,12 @@ export async function nfsBed({ reflink = false, rules = 'no_root_squash', settin
     await sh('mkfs.xfs', '-q', '-m', 'reflink=1', disk)
     await sh('mount', '-o', 'loop', disk, exported)
   }
-  await sh('exportfs', '-o', `rw,async,no_subtree_check,fsid=${number},${rules}`, `127.0.0.1:${exported.slice(root.length)}`)
+  await sh(
+    'exportfs',
+    '-o',
+    `rw,async,no_subtree_check,fsid=${number},${rules}`,
+    `127.0.0.1:${exported.slice(root.length)}`,
+  )
   const scratch = await makeScratch()
   const parsed = parseSettings({ server: '127.0.0.1', export: exported.slice(root.length), ...settings })
   const node = (name: string) => createNfs(parsed, { root: join(scratch, name), archive: noArchive }, times)
@@ -75,7 +85,9 @@ export async function nfsBed({ reflink = false, rules = 'no_root_squash', settin
     driver: () => node('node'),
     leftovers: () => leftoversIn(exported),
     dispose: async () => {
-      for (const { mountpoint } of readMounts().filter((entry) => isWithin(entry.mountpoint, scratch)).reverse()) {
+      for (const { mountpoint } of readMounts()
+        .filter((entry) => isWithin(entry.mountpoint, scratch))
+        .reverse()) {
         await sh('umount', '--lazy', mountpoint)
       }
       await sh('exportfs', '-u', `127.0.0.1:${exported.slice(root.length)}`)

@@ -4,8 +4,8 @@ import { appendFile, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sh } from './driver-bed.ts'
 
-/** One of everything that a copy could lose. */
-export async function makeZoo(root: string): Promise<void> {
+/** One of everything that a copy could lose. @param plain on a file system without ACLs and the kernel's own xattrs */
+export async function makeZoo(root: string, plain = false): Promise<void> {
   const zoo = join(root, 'zoo')
   await sh('mkdir', zoo)
   await writeFile(join(zoo, 'file'), 'content')
@@ -19,15 +19,19 @@ export async function makeZoo(root: string): Promise<void> {
   await sh('cp', '/bin/true', join(zoo, 'setuid'))
   await sh('chown', '1000:2000', join(zoo, 'setuid'), join(zoo, 'file'))
   await sh('chmod', '6751', join(zoo, 'setuid'))
-  await sh('setfattr', '-n', 'security.capability', '-v', `0x0100000200200000${'0'.repeat(24)}`, join(zoo, 'sparse'))
   await sh('setfattr', '-n', 'user.tag', '-v', 'value', join(zoo, 'file'))
-  await sh('setfattr', '-n', 'trusted.tag', '-v', 'value', join(zoo, 'file'))
-  await sh('setfacl', '-m', 'u:33:rw', join(zoo, 'file'))
-  await sh('setfacl', '-d', '-m', 'g:44:rx', zoo)
+  if (!plain) await addKernelAttributes(zoo)
   await writeFile(Buffer.concat([Buffer.from(`${zoo}/name-`), Buffer.from([0xff, 0x0a, 0x20])]), 'bytes')
   await sh('touch', '-h', '-d', '2001-02-03T04:05:06.123456789Z', join(zoo, 'link'))
   await sh('touch', '-d', '2002-02-03T04:05:06.987654321Z', join(zoo, 'file'))
   await sh('touch', '-d', '2003-02-03T04:05:06.5Z', zoo)
+}
+
+async function addKernelAttributes(zoo: string): Promise<void> {
+  await sh('setfattr', '-n', 'security.capability', '-v', `0x0100000200200000${'0'.repeat(24)}`, join(zoo, 'sparse'))
+  await sh('setfattr', '-n', 'trusted.tag', '-v', 'value', join(zoo, 'file'))
+  await sh('setfacl', '-m', 'u:33:rw', join(zoo, 'file'))
+  await sh('setfacl', '-d', '-m', 'g:44:rx', zoo)
 }
 
 /** Lines to compare. */

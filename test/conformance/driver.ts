@@ -22,6 +22,8 @@ export interface DriverSuiteOptions {
   readonly cheap: boolean
   /** What a backup of one of their snapshots may compare. */
   readonly compare: TreeSource['compare']
+  /** The storage keeps neither ACLs nor the kernel's own xattrs. */
+  readonly plain?: boolean
   /** Sizes to grow a volume from and to; absent when the storage enforces none, with `volume.size` unset. */
   readonly grow?: Grow
 }
@@ -410,7 +412,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
 
       test('keep every kind of file as it is, and so do clones and reverts', async () => {
         const volume = await create()
-        await mounted(volume, makeZoo)
+        await mounted(volume, (root) => makeZoo(root, options.plain))
         const before = await mounted(volume, describeZoo)
         const snapshot = await snap(volume)
         expect(await opened(volume, snapshot, describeZoo)).toEqual(before)

@@ -40,6 +40,17 @@ describe('a mountinfo table', () => {
     expect(table[7]?.mountpoint).toBe('/café')
   })
 
+  test('tells which directory of an NFS export is mounted, which the kernel shows in the source', () => {
+    const lines = [
+      '47 27 0:30 / /mnt/share rw - nfs4 [fe80::1]:/export rw,vers=4.2',
+      '48 27 0:30 / /mnt/volume rw - nfs4 [fe80::1]:/export/volumes/v/data rw,vers=4.2',
+      '49 27 0:31 / /mnt/all rw - nfs 10.0.0.1:/ rw,vers=3',
+    ]
+    const entries = parseMounts(Buffer.from(lines.join('\n')))
+    expect(entries.map(({ root }) => root)).toEqual(['/export', '/export/volumes/v/data', '/'])
+    expect(locate('/mnt/share/volumes/v/data', entries)).toEqual(locate('/mnt/volume', entries))
+  })
+
   test('of this process is readable', () => {
     expect(readMounts().find((entry) => entry.mountpoint === '/proc')?.fsType).toBe('proc')
   })
