@@ -50,8 +50,8 @@ export interface TreeBackupArgs {
 const roomForNew = 2_000_000
 /** Records that may wait for contents read out of order. */
 const mostWaiting = 8_000
-/** Entries of a parent from which on a thread that walks ahead is worth its start. */
-const many = 5_000
+/** Entries of a parent from which on a thread that walks ahead gains more than it costs. */
+const many = 200_000
 const none = Buffer.alloc(0)
 
 export function backupTree(context: TaskContext, args: TreeBackupArgs): Backup {

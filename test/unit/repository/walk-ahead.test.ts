@@ -4,7 +4,26 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { backUp, describeTree, makeHostileTree, newRepository, restored, scratch } from './support.ts'
+import { objectName } from '../../../src/repository/layout.ts'
+import { type Backup, encodeManifest } from '../../../src/repository/manifest.ts'
+import { Seal } from '../../../src/repository/seal.ts'
+import {
+  backUp,
+  describeTree,
+  makeHostileTree,
+  newRepository,
+  restored,
+  scratch,
+  type TestRepository,
+} from './support.ts'
+
+/** Makes a backup claim to be of so many files that the next one walks ahead. */
+async function claimMany({ store, repository }: TestRepository, backup: Backup): Promise<void> {
+  const { id, ...manifest } = backup
+  const name = objectName('manifests', id)
+  const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
+  await store.put(name, seal.sealObject('M', name, encodeManifest({ ...manifest, files: 1_000_000 })))
+}
 
 /** 6,500 files, more directories than wait for the lead at once, beside each other and below each other. */
 function makeLargeTree(root: string): void {
@@ -23,8 +42,10 @@ function openDescriptors(): number {
 test('a large tree is the same when nothing has changed, and whatever has changed is seen', async () => {
   const root = scratch()
   makeLargeTree(root)
-  const { repository } = await newRepository()
+  const made = await newRepository()
+  const { repository } = made
   const first = await backUp(repository, root)
+  await claimMany(made, first)
   const before = openDescriptors()
   const second = await backUp(repository, root, first.id)
   expect(second).toMatchObject({ parent: first.id, root: first.root, files: first.files, size: first.size })
@@ -35,6 +56,7 @@ test('a large tree is the same when nothing has changed, and whatever has change
   renameSync(join(root, 'w/directory 9'), join(root, 'w/A'))
   writeFileSync(join(root, 'w/directory 10/10'), 'other')
   writeFileSync(join(root, 'z'), 'new')
+  await claimMany(made, second)
   const third = await backUp(repository, root, second.id)
   expect(describeTree(await restored(repository, third.id))).toBe(describeTree(root))
 })
@@ -42,13 +64,15 @@ test('a large tree is the same when nothing has changed, and whatever has change
 test('a large tree with another file system in it is refused, and what was open is closed', async () => {
   const root = scratch()
   makeLargeTree(root)
-  const { repository } = await newRepository()
-  const { id } = await backUp(repository, root)
+  const made = await newRepository()
+  const { repository } = made
+  const first = await backUp(repository, root)
+  await claimMany(made, first)
   const before = openDescriptors()
   const mounted = join(root, 'w/directory 300')
   execFileSync('mount', ['-t', 'tmpfs', 'none', mounted])
   try {
-    await expect(backUp(repository, root, id)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
+    await expect(backUp(repository, root, first.id)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
   } finally {
     execFileSync('umount', [mounted])
   }
