@@ -63,7 +63,7 @@ const typeByFormat: ReadonlyMap<number, number> = new Map([
 ])
 
 /** The type of a record for a `st_mode`. */
-export function typeOfMode(mode: number): number {
+function typeOfMode(mode: number): number {
   return typeByFormat.get(mode & formatMask) ?? types.socket
 }
 
