@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Driver, DriverContext, TreeSource } from '../../src/driver.ts'
 import type { Bytes, Snapshot, Volume } from '../../src/model.ts'
-import { readMounts } from '../../src/system/mount.ts'
+import { isWithin, type MountEntry, readMounts } from '../../src/system/mount.ts'
 import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
 import { holdDirectory, startWriter } from './driver-processes.ts'
 import { describeZoo, makeZoo } from './driver-zoo.ts'
@@ -24,6 +24,11 @@ export interface DriverSuiteOptions {
   readonly compare: TreeSource['compare']
   /** The storage keeps neither ACLs nor the kernel's own xattrs. */
   readonly plain?: boolean
+  /**
+   * Only laws that a limit could break: the others are held where the same volumes have none. What has no size has no limit there
+   * either.
+   */
+  readonly limitsOnly?: boolean
   /** Sizes to grow a volume from and to; absent when the storage enforces none, with `volume.size` unset. */
   readonly grow?: Grow
 }
@@ -55,6 +60,13 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       await driver?.stop()
       await bed?.dispose()
     })
+
+    /** Laws that do not concern a size. */
+    const laws = (title: string, register: () => void): void => {
+      if (!options.limitsOnly) describe(title, register)
+    }
+
+    const mountsHere = (): MountEntry[] => readMounts().filter(({ mountpoint }) => isWithin(mountpoint, bed.directory))
 
     const draft = (given: Partial<Volume> = {}) => newVolume(`v${++count}`, { ...options.volume, ...given })
 
@@ -177,12 +189,12 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
         await driver.mount(context(), busy, target)
         const root = driver.mountpoint(busy, target)
         await writeFile(join(root, 'file'), 'busy')
-        const mounts = readMounts().length
+        const mounts = mountsHere().length
         await driver.stop()
         driver = bed.driver()
         await driver.start(context(), [idle, busy], [])
         await driver.mount(context(), busy, target)
-        expect(readMounts()).toHaveLength(mounts)
+        expect(mountsHere()).toHaveLength(mounts)
         expect(await readFile(join(root, 'file'), 'utf8')).toBe('busy')
         await driver.unmount(context(), busy, target)
         expect(await get(idle, 'file')).toBe('idle')
@@ -238,9 +250,9 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
         const volume = await create()
         const target = targetIn(bed)
         await driver.mount(context(), volume, target)
-        const before = readMounts().length
+        const before = mountsHere().length
         await driver.mount(context(), volume, target)
-        expect(readMounts()).toHaveLength(before)
+        expect(mountsHere()).toHaveLength(before)
         await driver.unmount(context(), volume, target)
         await driver.unmount(context(), volume, target)
         expect(readMounts().filter((entry) => entry.mountpoint === target)).toEqual([])
@@ -264,7 +276,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
-    describe('the trash', () => {
+    laws('the trash', () => {
       test('frees the name and gives the volume back, snapshots included, under another', async () => {
         const volume = await create()
         await put(volume, 'file', 'old')
@@ -299,7 +311,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
-    describe('snapshots', () => {
+    laws('snapshots', () => {
       test('show what was, read-only, while the volume goes on', async () => {
         const volume = await create()
         await mounted(volume, async (root) => {
@@ -426,7 +438,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
-    describe('a backup', () => {
+    laws('a backup', () => {
       const openAt = async (volume: Volume, snapshot: Snapshot, target: string) => {
         const source = await capability('snapshots').open(context(), volume, snapshot, target, null)
         if (source.kind !== 'tree') throw new Error(`a ${source.kind} source`)
@@ -475,7 +487,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
-    describe('replace', () => {
+    laws('replace', () => {
       async function pair(): Promise<{ volume: Volume; from: Volume; snapshot: Snapshot }> {
         const [volume, from] = [await create(), await create()]
         await put(volume, 'file', 'old')
@@ -551,7 +563,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
-    describe('clones', () => {
+    laws('clones', () => {
       test('are independent of the volume and outlive it', async () => {
         const volume = await create()
         await put(volume, 'file', 'then')
@@ -589,7 +601,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
       })
     })
 
-    describe('revert', () => {
+    laws('revert', () => {
       test('brings the content back, twice too, and keeps the snapshot', async () => {
         const volume = await create()
         await put(volume, 'file', 'then')
@@ -683,6 +695,20 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
             await fillFile(join(root, 'fill'), (grow.from >> 20) + 1)
           })
           await remove(replaced)
+        })
+
+        test('goes with it into the trash and comes back', async () => {
+          const volume = await sized()
+          const trashed = { ...volume, state: await capability('trash').discard(context(), volume) }
+          const name = `v${++count}`
+          const back = { ...volume, name, state: await capability('trash').restore(context(), trashed, name) }
+          expect((await driver.usage(context(), back, false)).size).toBe(grow.from)
+          await mounted(back, async (root) => {
+            await expect(fillFile(join(root, 'fill'), (grow.from >> 20) + 1)).rejects.toThrow(
+              /No space left|quota exceeded/,
+            )
+          })
+          await remove(back)
         })
 
         test('survives a revert', async () => {

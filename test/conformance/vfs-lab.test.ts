@@ -32,6 +32,7 @@ if (inLab) {
     atomic: false,
     cheap: false,
     compare: 'content',
+    limitsOnly: true,
     grow,
   })
 }
