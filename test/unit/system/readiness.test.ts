@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { tellReady } from '../../../src/system/readiness.ts'
 
 const warn = vi.fn()
-const log = { debug: vi.fn(), info: vi.fn(), warn, error: vi.fn() }
+const log = { warn }
 let directory: string
 
 /** Puts a program of the manager's name first in the path. */
