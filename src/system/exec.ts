@@ -17,6 +17,8 @@ export interface ExecOptions {
   readonly timeoutMs?: number
   readonly input?: string
   readonly cwd?: string
+  /** Besides this process's environment. */
+  readonly env?: Readonly<Record<string, string>>
   /** An open file that the program gets as its stdin. */
   readonly stdin?: number
   /**
@@ -55,7 +57,7 @@ export async function run(program: string, args: readonly string[], options: Exe
   const child = execa(file, argv, {
     reject: false,
     maxBuffer: maxOutput,
-    env: { LC_ALL: 'C' },
+    env: { LC_ALL: 'C', ...options.env },
     stdin: stdinOf(options),
     ...(options.input !== undefined && { input: options.input }),
     ...(options.cwd && { cwd: options.cwd }),
