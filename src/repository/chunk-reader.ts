@@ -9,6 +9,7 @@ import { indexedPacks } from './known-chunks.ts'
 import { objectName } from './layout.ts'
 import { release } from './release.ts'
 import type { PackSeal, Seal } from './seal.ts'
+import type { Allocate } from './zstd-frames.ts'
 
 /** Longest fetch, and the most that is fetched ahead. */
 const mostBytes = 8 * 2 ** 20
@@ -57,8 +58,11 @@ export class ChunkReader {
     for (const { content } of this.readPlaces(mapped(ids, (id) => this.place(id)))) yield content
   }
 
-  /** The contents of `places`, in their order: best sorted by pack and offset. */
-  *readPlaces(places: Iterable<ChunkPlace>): Generator<{ place: ChunkPlace; content: Uint8Array }> {
+  /** The contents of `places`, in their order: best sorted by pack and offset. @param allocate gives the memory of those that were compressed */
+  *readPlaces(
+    places: Iterable<ChunkPlace>,
+    allocate?: Allocate,
+  ): Generator<{ place: ChunkPlace; content: Uint8Array }> {
     const ahead: Fetch[] = []
     let bytesAhead = 0
     for (const fetch of coalesced(places)) {
@@ -69,10 +73,10 @@ export class ChunkReader {
         const first = ahead.shift()
         if (!first) break
         bytesAhead -= first.end - first.start
-        yield* this.#finish(first)
+        yield* this.#finish(first, allocate)
       }
     }
-    for (const fetch of ahead) yield* this.#finish(fetch)
+    for (const fetch of ahead) yield* this.#finish(fetch, allocate)
   }
 
   #begin(fetch: Fetch): void {
@@ -82,13 +86,13 @@ export class ChunkReader {
     })
   }
 
-  *#finish(fetch: Fetch): Generator<{ place: ChunkPlace; content: Uint8Array }> {
+  *#finish(fetch: Fetch, allocate?: Allocate): Generator<{ place: ChunkPlace; content: Uint8Array }> {
     this.#bridge.pumpUntil(() => fetch.bytes !== undefined)
     const bytes = fetch.bytes
     if (!bytes) throw this.#gone(fetch.pack)
     for (const place of fetch.places) {
       const at = bytes.byteOffset + place.offset - fetch.start
-      yield { place, content: this.open(place, Buffer.from(bytes.buffer, at, place.stored)) }
+      yield { place, content: this.open(place, Buffer.from(bytes.buffer, at, place.stored), allocate) }
     }
     fetch.bytes = undefined
     // Without encryption a content may be a part of it.
@@ -106,10 +110,10 @@ export class ChunkReader {
   }
 
   /** The content of a chunk from its stored form. @throws CORRUPT */
-  open(place: ChunkPlace, stored: Buffer): Uint8Array {
+  open(place: ChunkPlace, stored: Buffer, allocate?: Allocate): Uint8Array {
     const opened = this.#sealOf(place.pack).openChunk(place.offset, encodeEntry(place), stored)
     const what = `chunk ${place.id.toString('hex')}`
-    const content = decompress(place.method, opened, place.length, what)
+    const content = decompress(place.method, opened, place.length, what, allocate)
     if (this.#seal.encrypted && content !== opened) release(opened)
     // With encryption the seal has authenticated both content and id.
     if (!this.#seal.encrypted && !this.#seal.chunkId(content).equals(place.id)) {

@@ -1,7 +1,7 @@
 /** How a chunk's or an object's bytes are made shorter: zstd from Node, or not at all when that does not pay. */
 
 import { AppError } from '../errors.ts'
-import { unzstd, zstd } from './zstd-frames.ts'
+import { type Allocate, unzstd, zstd } from './zstd-frames.ts'
 
 /** Values of a directory entry's method (FORMAT.md 4.1). */
 const methods = { stored: 0, zstd: 1 } as const
@@ -23,20 +23,26 @@ export function compressesWell(sample: Uint8Array): boolean {
 }
 
 /**
- * Undoes `compress`; takes no more memory than `length` whatever the frame claims.
+ * Undoes `compress`, in memory from `allocate`; takes no more memory than `length` whatever the frame claims.
  * @throws CORRUPT when the result has not exactly `length` bytes
  */
-export function decompress(method: number, bytes: Uint8Array, length: number, what: string): Uint8Array {
+export function decompress(
+  method: number,
+  bytes: Uint8Array,
+  length: number,
+  what: string,
+  allocate?: Allocate,
+): Uint8Array {
   if (method === methods.stored && bytes.length === length) return bytes
   if (method !== methods.zstd) throw corrupt(what, `method ${method} with ${bytes.length} for ${length} bytes`)
-  const content = unpack(bytes, length, what)
+  const content = unpack(bytes, length, what, allocate)
   if (content.length !== length) throw corrupt(what, `it has ${content.length} bytes instead of ${length}`)
   return content
 }
 
-function unpack(bytes: Uint8Array, length: number, what: string): Uint8Array {
+function unpack(bytes: Uint8Array, length: number, what: string, allocate?: Allocate): Uint8Array {
   try {
-    return unzstd(bytes, length)
+    return unzstd(bytes, length, allocate)
   } catch (error) {
     throw corrupt(what, (error as Error).message)
   }

@@ -4,7 +4,7 @@
  */
 
 /** Shorter ones may share their memory with others. */
-const shortest = 64 * 1024
+const shortest = 8 * 1024
 
 /**
  * Frees the memory of `bytes`, which nobody must use any more. Does nothing for bytes that are short, or a part of something larger (by more than the one

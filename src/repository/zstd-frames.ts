@@ -25,11 +25,14 @@ interface Handle {
   ): void
 }
 
-/** Runs `input` through a handle made for it into `output`. @returns bytes of output, or undefined when it did not all go well */
-type Run = (input: Uint8Array, output: Uint8Array) => number | undefined
+/**
+ * Runs `input` through a handle made for it into `output`.
+ * @param wanted bytes that the output must have @returns bytes of output, or undefined when it did not all go well
+ */
+type Run = (input: Uint8Array, output: Uint8Array, wanted?: number) => number | undefined
 
-/** @param always begin anew before each input, also when the one before came to its end: makes a context each time, which costs */
-function reused(stream: unknown, { always }: { readonly always: boolean }): Run | undefined {
+/** Both begin a new frame by themselves behind one that came to its end; a reset makes a context each time, which costs. */
+function reused(stream: unknown): Run | undefined {
   const { _handle: handle, _writeState: state } = stream as { _handle?: Handle; _writeState?: Uint32Array }
   if (typeof handle?.writeSync !== 'function' || typeof handle.reset !== 'function' || !state) return undefined
   let failed = false
@@ -37,15 +40,16 @@ function reused(stream: unknown, { always }: { readonly always: boolean }): Run 
   handle.onerror = () => {
     failed = true
   }
-  return (input, output) => {
+  return (input, output, wanted) => {
     failed = false
     if (!isFresh) handle.reset()
     isFresh = false
     handle.writeSync(constants.ZSTD_e_end, input, 0, input.length, output, 0, output.length)
     const [roomLeft = 0, inputLeft = 0] = state
-    if (failed || inputLeft > 0 || roomLeft === 0) return undefined
-    isFresh = !always
-    return output.length - roomLeft
+    const length = output.length - roomLeft
+    if (failed || inputLeft > 0 || roomLeft === 0 || (wanted !== undefined && length !== wanted)) return undefined
+    isFresh = true
+    return length
   }
 }
 
@@ -56,8 +60,8 @@ interface Pair {
 
 function probed(): Pair | undefined {
   try {
-    const compress = reused(createZstdCompress({ params }), { always: false })
-    const decompress = reused(createZstdDecompress(), { always: true })
+    const compress = reused(createZstdCompress({ params }))
+    const decompress = reused(createZstdDecompress())
     if (!compress || !decompress) return undefined
     const works = [100_000, 7, 100_000].every((length) => {
       const content = Buffer.alloc(length, 'sample of text ')
@@ -66,7 +70,7 @@ function probed(): Pair | undefined {
       const back = Buffer.alloc(length + 1)
       return (
         zstdDecompressSync(bytes).equals(content) &&
-        decompress(bytes, back) === length &&
+        decompress(bytes, back, length) === length &&
         back.subarray(0, length).equals(content)
       )
     })
@@ -94,13 +98,16 @@ export function zstd(content: Uint8Array): Uint8Array {
   })
 }
 
-/** The content of a frame, of at most `length` bytes. @throws an error of Node's when it is no sound frame, or longer (by more than a byte when `length` is 0) */
-export function unzstd(frame: Uint8Array, length: number): Uint8Array {
+/** Gives out memory of `length` bytes. */
+export type Allocate = (length: number) => Buffer
+
+/** The content of a frame, of at most `length` bytes, in memory from `allocate`. @throws an error of Node's when it is no sound frame, or longer (by more than a byte when `length` is 0) */
+export function unzstd(frame: Uint8Array, length: number, allocate: Allocate = Buffer.allocUnsafe): Uint8Array {
   if (pair === null) pair = probed()
   if (pair && length <= longest) {
     // One byte more than is wanted, so that a frame that holds more is told from one that fits.
-    const content = Buffer.allocUnsafe(length + 1)
-    if (pair.decompress(frame, content) === length) return content.subarray(0, length)
+    const content = allocate(length + 1)
+    if (pair.decompress(frame, content, length) === length) return content.subarray(0, length)
   }
   return zstdDecompressSync(frame, { maxOutputLength: Math.max(1, length), chunkSize: Math.max(64, length) })
 }
