@@ -3,7 +3,7 @@
 import { AppError } from '../errors.ts'
 import { idLength } from './chunk-entry.ts'
 import { ByteReader, ByteWriter } from './cursor.ts'
-import { checkedName, readRecord, type TreeRecord } from './tree-record.ts'
+import { checkedName, headLength, readRecord, type TreeRecord, types } from './tree-record.ts'
 
 export interface SegmentInfo {
   readonly id: Buffer
@@ -129,12 +129,23 @@ export class TreeWalk {
 
   /** @throws CORRUPT */
   *segment(bytes: Uint8Array): Generator<TreeStep> {
+    const reader = this.#enter(bytes)
+    while (reader.remaining > 0) yield this.#step(reader)
+  }
+
+  /** As `segment`, for a tree that has been walked before: undefined stands for a record that is not `wanted`, which is not looked at. Directories always are. */
+  *chosen(bytes: Uint8Array, wanted: (type: number, recordFlags: number) => boolean): Generator<TreeStep | undefined> {
+    const reader = this.#enter(bytes)
+    while (reader.remaining > 0) yield this.#passes(reader, wanted) ? undefined : this.#step(reader)
+  }
+
+  #enter(bytes: Uint8Array): ByteReader {
     const reader = new ByteReader(bytes, 'a segment of a tree')
     const directory = reader.take(reader.u16())
     if (this.#begun && this.#ancestors.length === 0 && this.#lastNames.length === 0)
       this.#enterMiddle(reader, directory)
     if (!directory.equals(this.#directory)) reader.fail('it does not follow the one before')
-    while (reader.remaining > 0) yield this.#step(reader)
+    return reader
   }
 
   /** Whether the tree's root has ended. */
@@ -154,6 +165,15 @@ export class TreeWalk {
       path = joinPath(path, name)
     }
     this.#directory = path
+  }
+
+  #passes(reader: ByteReader, wanted: (type: number, recordFlags: number) => boolean): boolean {
+    const { position } = reader
+    const [length, type, recordFlags] = [reader.u16(), reader.u8(), reader.u8()]
+    reader.position = position
+    if (type === types.directory || type === types.end || wanted(type, recordFlags)) return false
+    reader.take(Math.max(length, headLength))
+    return true
   }
 
   #step(reader: ByteReader): TreeStep {

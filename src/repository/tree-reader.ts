@@ -16,6 +16,9 @@ export interface TreeEntry {
   readonly number: number
 }
 
+/** Of a record that was not decoded yet: its number in the tree, its type and flags. */
+export type Wanted = (number: number, type: number, recordFlags: number) => boolean
+
 /** Splits a user's path into bytes without empty parts. @throws INVALID_ARGUMENT for `.` and `..` */
 export function parseTreePath(path: string): Buffer {
   const parts = path.split('/').filter((part) => part !== '')
@@ -27,20 +30,26 @@ export function parseTreePath(path: string): Buffer {
 
 /**
  * All entries in order or, with `path`, the directories above it, the entry itself, and what is below it.
+ * @param wanted which of them, in a tree that was read before; directories and their ends come in any case. Those left out cost next to nothing.
  * @throws NOT_FOUND when there is no such path, CORRUPT, NOT_SUPPORTED for a block backup
  */
-export function* readTree(reader: ChunkReader, backup: Backup, path: Buffer = Buffer.alloc(0)): Generator<TreeEntry> {
+export function* readTree(
+  reader: ChunkReader,
+  backup: Backup,
+  path: Buffer = Buffer.alloc(0),
+  wanted?: Wanted,
+): Generator<TreeEntry> {
   if (backup.kind !== 'tree') {
     throw new AppError('NOT_SUPPORTED', `backup ${backup.id} is of a block device and has no files; restore it whole`)
   }
   const segments = readTreeRoot(reader.read(Buffer.from(backup.root, 'hex')))
-  if (path.length === 0) return yield* wholeTree(reader, segments, backup.id)
+  if (path.length === 0) return yield* wholeTree(reader, segments, backup.id, wanted)
   let found = false
   for (const part of prefixes(path)) {
     const entry = findEntry(reader, segments, part)
     if (!entry) break
     found = part.length === path.length
-    if (found) yield* subtree(reader, segments, entry, backup.id)
+    if (found) yield* subtree(reader, segments, entry, backup.id, wanted)
     else if (entry.record?.type === types.directory) yield entry
     else if (findEntry(reader, segments, path))
       throw corrupt(backup.id, `${path} lies in ${part}, which is no directory`)
@@ -54,9 +63,14 @@ function corrupt(id: string, fact: string): AppError {
   return new AppError('CORRUPT', `the tree of backup ${id} is corrupt: ${fact}; restore another backup`)
 }
 
-function* wholeTree(reader: ChunkReader, segments: readonly SegmentInfo[], id: string): Generator<TreeEntry> {
+function* wholeTree(
+  reader: ChunkReader,
+  segments: readonly SegmentInfo[],
+  id: string,
+  wanted?: Wanted,
+): Generator<TreeEntry> {
   const walk = new TreeWalk()
-  yield* entriesOf(reader, segments, walk)
+  yield* entriesOf(reader, segments, walk, 0, wanted)
   if (!walk.isComplete) throw corrupt(id, 'it has no end')
 }
 
@@ -100,11 +114,12 @@ function* subtree(
   segments: readonly SegmentInfo[],
   entry: TreeEntry,
   id: string,
+  wanted?: Wanted,
 ): Generator<TreeEntry> {
   yield entry
   if (entry.record?.type !== types.directory) return
   let inside = false
-  for (const other of entriesFrom(reader, segments, firstSegment(segments, entry.path))) {
+  for (const other of entriesFrom(reader, segments, firstSegment(segments, entry.path), wanted)) {
     if (inside) yield other
     if (inside && other.record === null && other.path.equals(entry.path)) return
     if (other.record && other.path.equals(entry.path)) inside = true
@@ -112,9 +127,14 @@ function* subtree(
   throw corrupt(id, `directory ${entry.path} has no end`)
 }
 
-function* entriesFrom(reader: ChunkReader, segments: readonly SegmentInfo[], first: number): Generator<TreeEntry> {
+function* entriesFrom(
+  reader: ChunkReader,
+  segments: readonly SegmentInfo[],
+  first: number,
+  wanted?: Wanted,
+): Generator<TreeEntry> {
   const number = segments.slice(0, first).reduce((sum, { records }) => sum + records, 0)
-  yield* entriesOf(reader, segments.slice(first), new TreeWalk(first > 0), number)
+  yield* entriesOf(reader, segments.slice(first), new TreeWalk(first > 0), number, wanted)
 }
 
 /** @throws CORRUPT for segments that are not what the root says of them: it leads to paths, and numbers tell how far a restore has come */
@@ -123,19 +143,32 @@ function* entriesOf(
   segments: readonly SegmentInfo[],
   walk: TreeWalk,
   first = 0,
+  wanted?: Wanted,
 ): Generator<TreeEntry> {
   let number = first
   let next = 0
   for (const bytes of reader.readAll(segments.map(({ id }) => id))) {
     const { path, records } = segments[next++] as SegmentInfo
     const begin = number
-    for (const step of walk.segment(bytes)) {
-      const entry = entryOf(step, number++)
-      if (entry.number === begin && !entry.path.equals(path)) throw disagrees(path)
-      yield entry
+    for (const step of stepsOf(walk, bytes, () => number, wanted)) {
+      const entry = step && entryOf(step, number)
+      if (entry?.number === begin && !entry.path.equals(path)) throw disagrees(path)
+      number++
+      if (entry) yield entry
     }
     if (number !== begin + records) throw disagrees(path)
   }
+}
+
+/** @param number of the record that is looked at */
+function stepsOf(
+  walk: TreeWalk,
+  bytes: Uint8Array,
+  number: () => number,
+  wanted: Wanted | undefined,
+): Generator<TreeStep | undefined> {
+  if (!wanted) return walk.segment(bytes)
+  return walk.chosen(bytes, (type, recordFlags) => wanted(number(), type, recordFlags))
 }
 
 function disagrees(path: Buffer): AppError {
