@@ -96,13 +96,14 @@ function header(name: Buffer, flag: string, length: number, stat?: TreeStat, tar
     octal(block, 337, 8, Number(stat.size & 0xffffffffn))
   }
   block.write('        ', 148, 'latin1')
-  octal(
-    block,
-    148,
-    7,
-    block.reduce((sum, byte) => sum + byte, 0),
-  )
+  octal(block, 148, 7, sumOf(block))
   return block
+}
+
+function sumOf(block: Buffer): number {
+  let sum = 0
+  for (let at = 0; at < blockLength; at++) sum += block[at] as number
+  return sum
 }
 
 function octal(block: Buffer, at: number, length: number, value: number): void {

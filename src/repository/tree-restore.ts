@@ -31,6 +31,8 @@ import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { readBackup } from './commit.ts'
 import { stretches } from './content.ts'
+import { ByteWriter } from './cursor.ts'
+import { EarlySync } from './early-sync.ts'
 import { loadAllChunks } from './known-chunks.ts'
 import { LinkGroups } from './link-groups.ts'
 import type { Backup } from './manifest.ts'
@@ -38,9 +40,9 @@ import { type Checkpoint, makeDirectory, RestoreArea } from './restore-area.ts'
 import { holdsTree } from './restored-tree.ts'
 import { TarSink } from './tar-sink.ts'
 import type { TaskContext } from './tasks.ts'
-import { parseTreePath, readTree, type TreeEntry } from './tree-reader.ts'
+import { parseTreePath, readTree, type TreeEntry, type Wanted } from './tree-reader.ts'
 import { flags, sizeOf, type TreeRecord, types } from './tree-record.ts'
-import type { EntryTask } from './write-files.ts'
+import { packEntry } from './write-files.ts'
 
 export interface TreeRestoreArgs {
   readonly backup: string
@@ -57,8 +59,12 @@ export interface TreeRestoreResult {
   readonly sockets: number
 }
 
-const batchBytes = 8 * 2 ** 20
-const batchEntries = 512
+/** A batch for a hand ends with a directory when it has come to this. */
+const fairBytes = 8 * 2 ** 20
+const fairEntries = 256
+/** And within one at this: hands that make files in one directory wait for each other in the kernel. */
+const mostBytes = 64 * 2 ** 20
+const mostEntries = 4096
 const mostOutstanding = 6
 /** Up to this, files go through tar. */
 const smallFile = 2 ** 20
@@ -84,12 +90,17 @@ class TreeRestore {
   readonly #area: RestoreArea
   readonly #path: Buffer
   readonly #reader: ChunkReader
-  #batch: EntryTask[] = []
+  readonly #early: EarlySync
+  /** What paths in the area begin with. */
+  #inArea: Buffer = Buffer.alloc(0)
+  readonly #batch = new ByteWriter()
   #batchBytes = 0
+  #batchEntries = 0
   #outstanding = 0
   #done: Bytes = 0
   /** Null until all has been met that is to be restored. */
   #total: Bytes | null
+  #hasLinks = false
   #result = { files: 0, bytes: 0, sockets: 0 }
   #checkpointAt = Date.now() + checkpointEveryMs
 
@@ -101,6 +112,7 @@ class TreeRestore {
     this.#path = path
     this.#total = path.length === 0 ? backup.size : null
     this.#reader = new ChunkReader(context.bridge, context.seal, table)
+    this.#early = new EarlySync(context.bridge, ['-f', area.target])
   }
 
   run(target: string): TreeRestoreResult {
@@ -110,12 +122,13 @@ class TreeRestore {
       throw new AppError('FAILED_PRECONDITION', `${target} is not empty (${occupant}); restore into an empty directory`)
     }
     this.#area.begin()
+    this.#inArea = Buffer.from(`${this.#area.path}/`)
     // Once the move has begun the tree is complete, and only the move is left.
     if (occupant === undefined && !isPublishing) this.#build()
     else this.#count()
     this.#area.publish()
     this.#setRoot(root)
-    this.#sync()
+    this.#early.finish()
     return this.#result
   }
 
@@ -125,7 +138,7 @@ class TreeRestore {
     this.#setLargeFiles()
     this.#placeLargeAndLinked()
     this.#setDirectories()
-    this.#sync()
+    this.#early.finish()
   }
 
   #count(): void {
@@ -143,16 +156,19 @@ class TreeRestore {
     throw new AppError('CORRUPT', `the tree of backup ${this.#backup.id} has no root`)
   }
 
-  #entries(): Generator<TreeEntry> {
-    return readTree(this.#reader, this.#backup, this.#path)
+  /** @param wanted in a pass that is not the first */
+  #entries(wanted?: Wanted): Generator<TreeEntry> {
+    return readTree(this.#reader, this.#backup, this.#path, wanted)
   }
 
   #makeEntries(done: Checkpoint): void {
     const links = new LinkGroups()
     const places = new BuildDirectories(this.#area.tree, () => this.#finishEntries())
     for (const { path, record, bytes, number } of this.#entries()) {
+      if (!record || record.type === types.directory) this.#maybeFlush()
       if (!record || path.length === 0) continue
       this.#countEntry(record)
+      this.#hasLinks ||= isLinked(record)
       const isFurtherName = isLinked(record) && links.join(path, record) !== undefined
       if (number < done.record || isFurtherName) continue
       this.#makeEntry(places.place(path), record, bytes, {
@@ -169,20 +185,32 @@ class TreeRestore {
     if (record.type === types.socket) return
     if (record.type === types.directory) makeDirectory(place)
     else if (isLarge(record)) this.#writeLarge(record, from.record, from.part)
-    else this.#addToBatch({ path: place, record: bytes }, sizeOf(record))
+    else this.#addToBatch(place, bytes, sizeOf(record))
   }
 
-  #addToBatch(task: EntryTask, bytes: Bytes): void {
-    this.#batch.push({ path: new Uint8Array(task.path), record: new Uint8Array(task.record) })
+  #addToBatch(place: Buffer, record: Buffer, bytes: Bytes): void {
+    packEntry(this.#batch, this.#fromArea(place), record)
     this.#batchBytes += bytes
-    if (this.#batch.length >= batchEntries || this.#batchBytes >= batchBytes) this.#flush()
+    this.#batchEntries++
+    if (this.#batchEntries >= mostEntries || this.#batchBytes >= mostBytes) this.#flush()
+  }
+
+  /** Tar works in the area: shorter paths are quicker. */
+  #fromArea(place: Buffer): Buffer {
+    const { length } = this.#inArea
+    return place.subarray(0, length).equals(this.#inArea) ? place.subarray(length) : place
+  }
+
+  #maybeFlush(): void {
+    if (this.#batchEntries >= fairEntries || this.#batchBytes >= fairBytes) this.#flush()
   }
 
   #flush(): void {
-    if (this.#batch.length === 0) return
-    const entries = this.#batch
-    this.#batch = []
+    if (this.#batchEntries === 0) return
+    const entries = new Uint8Array(this.#batch.view())
+    this.#batch.clear()
     this.#batchBytes = 0
+    this.#batchEntries = 0
     this.#give('writeEntries', { ...this.#target(), entries })
   }
 
@@ -202,6 +230,7 @@ class TreeRestore {
 
   #progress(bytes: Bytes): void {
     this.#done += bytes
+    this.#early.add(bytes)
     const progress = { done: this.#done, total: this.#total, unit: 'bytes' as const }
     this.#context.bridge.post('progress', progress, () => undefined)
   }
@@ -230,7 +259,7 @@ class TreeRestore {
   #maybeCheckpoint(next: Checkpoint): void {
     if (Date.now() < this.#checkpointAt) return
     this.#finishEntries()
-    this.#sync()
+    this.#early.finish()
     this.#area.writeCheckpoint(next)
     this.#checkpointAt = Date.now() + checkpointEveryMs
   }
@@ -241,17 +270,13 @@ class TreeRestore {
     this.#context.bridge.call('hand', { task: 'every:finishEntries', args: null })
   }
 
-  #sync(): void {
-    this.#context.bridge.call('exec', { program: 'sync', args: ['-f', this.#area.target], timeoutMs: 0 })
-  }
-
   /** An empty file with the right metadata for each large one, and cp to carry that over: two processes for all. */
   #setLargeFiles(): void {
-    const numbers = new Set(readdirSync(`${this.#area.path}/data`).map(Number))
+    const numbers = this.#largeFiles()
     if (numbers.size === 0) return
     const skeleton = `${this.#area.path}/skeleton`
     const sink = new TarSink(this.#context.bridge, skeleton, this.#area.path)
-    for (const { record, number } of this.#entries()) {
+    for (const { record, number } of this.#entries((one) => numbers.has(one))) {
       if (record && numbers.has(number)) this.#addMetadata(sink, Buffer.from(String(number)), record)
     }
     sink.close()
@@ -260,16 +285,24 @@ class TreeRestore {
     this.#context.bridge.call('exec', { program: 'cp', args, timeoutMs: 0 })
   }
 
+  /** Numbers of those that have not been moved to their paths. */
+  #largeFiles(): Set<number> {
+    return new Set(readdirSync(`${this.#area.path}/data`).map(Number))
+  }
+
   #addMetadata(sink: TarSink, path: Buffer, record: TreeRecord): void {
     const encoded = record.attributesId ? this.#reader.read(record.attributesId) : record.attributes
     sink.add({ path, stat: record, target: undefined, attributes: encoded ? decodeAttributes(encoded) : [] }, 0, [])
   }
 
   #placeLargeAndLinked(): void {
+    const numbers = this.#largeFiles()
+    if (numbers.size === 0 && !this.#hasLinks) return
     const links = new LinkGroups()
     const places = new BuildDirectories(this.#area.tree, () => undefined)
     const firsts = new BuildDirectories(this.#area.tree, () => undefined)
-    for (const { path, record, number } of this.#entries()) {
+    const wanted: Wanted = (number, _, recordFlags) => numbers.has(number) || (recordFlags & flags.linked) !== 0
+    for (const { path, record, number } of this.#entries(wanted)) {
       if (!record || !(isLinked(record) || isLarge(record))) continue
       const first = isLinked(record) ? links.join(path, record) : undefined
       if (first) linkTo(firsts.place(first), places.place(path))
@@ -286,11 +319,11 @@ class TreeRestore {
       sink.close()
       sink = open()
     })
-    for (const { path, record } of this.#entries()) {
+    for (const { path, record } of this.#entries(() => false)) {
       if (record?.type !== types.directory || path.length === 0) continue
       // First of all the place: it may end the sink.
       const place = places.place(path)
-      this.#addMetadata(sink, place, record)
+      this.#addMetadata(sink, this.#fromArea(place), record)
     }
     places.close()
     sink.close()

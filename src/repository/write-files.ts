@@ -3,22 +3,16 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { AppError, fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
+import { Arena } from './arena.ts'
 import { decodeAttributes } from './attributes.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { type ChunkPlace, ChunkTable, type SharedTable } from './chunk-table.ts'
 import { type Content, stretches } from './content.ts'
-import { ByteReader } from './cursor.ts'
+import { ByteReader, type ByteWriter } from './cursor.ts'
 import { release } from './release.ts'
 import { TarSink } from './tar-sink.ts'
 import type { TaskContext } from './tasks.ts'
 import { readRecord, sizeOf, type TreeRecord } from './tree-record.ts'
-
-export interface EntryTask {
-  /** For system calls; raw bytes. */
-  readonly path: Uint8Array
-  /** The record's own bytes. */
-  readonly record: Uint8Array
-}
 
 export interface RestoreTarget {
   readonly table: SharedTable
@@ -26,8 +20,15 @@ export interface RestoreTarget {
   readonly area: string
 }
 
+/** Contents are read, and entries given to tar, in groups of about this length; a small file has a quarter of it at most. */
+const groupLength: Bytes = 4 * 2 ** 20
+/** With what zstd needs on top. */
+const arenaLength = groupLength + 2 ** 20 + 64 * 1024
+
 interface Hand {
   readonly reader: ChunkReader
+  /** For the contents of a group, or for one. */
+  readonly arena: Arena
   sink: TarSink | undefined
 }
 
@@ -36,52 +37,64 @@ const hands = new WeakMap<TaskContext, Hand>()
 function handOf(context: TaskContext, table: SharedTable): Hand {
   const known = hands.get(context)
   if (known) return known
-  const hand = { reader: new ChunkReader(context.bridge, context.seal, new ChunkTable(table)), sink: undefined }
+  const reader = new ChunkReader(context.bridge, context.seal, new ChunkTable(table))
+  const hand = { reader, arena: new Arena(arenaLength), sink: undefined }
   hands.set(context, hand)
   return hand
 }
 
-/** Makes entries whose contents are chunks of level 0 without holes. @returns bytes of content */
-export function writeEntries(context: TaskContext, args: RestoreTarget & { entries: readonly EntryTask[] }): Bytes {
+/** Adds an entry to those that a hand is to make. @param path from the area, or absolute; raw bytes @param record its own bytes */
+export function packEntry(writer: ByteWriter, path: Uint8Array, record: Uint8Array): void {
+  writer.u16(path.length).put(path).put(record)
+}
+
+interface Entry {
+  readonly path: Buffer
+  readonly record: TreeRecord
+  readonly chunks: readonly Buffer[]
+}
+
+/** Entries whose contents are read together. */
+interface Group {
+  readonly entries: Entry[]
+  /** Each chunk once, in the order in which they lie in their packs. */
+  readonly places: readonly ChunkPlace[]
+}
+
+/**
+ * Makes entries whose contents are chunks of level 0 without holes. While a group is made the contents of the next are fetched.
+ * @param args entries as `packEntry` writes them @returns bytes of content
+ */
+export function writeEntries(context: TaskContext, args: RestoreTarget & { entries: Uint8Array }): Bytes {
   const hand = handOf(context, args.table)
   hand.sink ??= new TarSink(context.bridge, args.area, args.area)
-  const entries = args.entries.map(({ path, record }) => ({ path: Buffer.from(path), record: parse(record) }))
-  const contents = readTogether(
-    hand.reader,
-    entries.flatMap(({ record }) => chunksOf(record)),
-  )
+  const groups = grouped(hand.reader, args.entries)
+  const places = groups.flatMap((group) => group.places)
+  const contents = hand.reader.readPlaces(places, hand.arena.allocate)
   let bytes = 0
-  for (const { path, record } of entries) {
-    const { attributesId, attributes: inline } = record
-    const attributes = attributesId ? hand.reader.read(attributesId) : inline
-    const stat = {
-      path,
-      stat: record,
-      target: record.target,
-      attributes: attributes ? decodeAttributes(attributes) : [],
-    }
-    const size = sizeOf(record)
-    hand.sink.add(
-      stat,
-      size,
-      chunksOf(record).map((id) => contents.get(id.toString('latin1')) ?? new Uint8Array()),
-    )
-    bytes += size
-  }
-  for (const content of contents.values()) release(content)
+  for (const group of groups) bytes += writeGroup(hand, hand.sink, group, contents)
   return bytes
 }
 
-/** Waits until tar has made all entries of this hand. */
-export function finishEntries(context: TaskContext): null {
-  const hand = hands.get(context)
-  hand?.sink?.close()
-  if (hand) hand.sink = undefined
-  return null
+function grouped(reader: ChunkReader, packed: Uint8Array): Group[] {
+  const groups: Group[] = []
+  let [entries, length]: [Entry[], Bytes] = [[], 0]
+  const bytes = new ByteReader(packed, 'a list of entries')
+  while (bytes.remaining > 0) {
+    const path = bytes.take(bytes.u16())
+    const record = parse(bytes)
+    entries.push({ path, record, chunks: chunksOf(record) })
+    length += sizeOf(record)
+    if (length < groupLength && bytes.remaining > 0) continue
+    groups.push({ entries, places: placesOf(reader, entries) })
+    entries = []
+    length = 0
+  }
+  return groups
 }
 
-function parse(bytes: Uint8Array): TreeRecord {
-  const record = readRecord(new ByteReader(bytes, 'a record'))
+function parse(bytes: ByteReader): TreeRecord {
+  const record = readRecord(bytes)
   if (!record) throw new AppError('CORRUPT', 'the end of a directory stands where a record should')
   return record
 }
@@ -95,18 +108,48 @@ function noList(): never {
   throw new AppError('INTERNAL', 'a content with lists was given to tar')
 }
 
-/** The contents of chunks, read in the order in which they lie in their packs. */
-function readTogether(reader: ChunkReader, ids: readonly Buffer[]): Map<string, Uint8Array> {
-  const places = new Map(ids.map((id) => [id.toString('latin1'), reader.place(id)]))
-  const contents = new Map<string, Uint8Array>()
-  for (const { place, content } of reader.readPlaces([...places.values()].sort(byPlace))) {
-    contents.set(place.id.toString('latin1'), content)
-  }
-  return contents
+function placesOf(reader: ChunkReader, entries: readonly Entry[]): ChunkPlace[] {
+  const places = new Map<string, ChunkPlace>()
+  for (const { chunks } of entries) for (const id of chunks) places.set(id.toString('latin1'), reader.place(id))
+  return [...places.values()].sort(byPlace)
 }
 
 function byPlace(a: ChunkPlace, b: ChunkPlace): number {
   return a.pack - b.pack || a.offset - b.offset
+}
+
+type Contents = ReturnType<ChunkReader['readPlaces']>
+
+function writeGroup({ reader, arena }: Hand, sink: TarSink, group: Group, contents: Contents): Bytes {
+  const found = new Map<string, Uint8Array>()
+  for (let left = group.places.length; left > 0; left--) {
+    const { value } = contents.next()
+    if (value) found.set(value.place.id.toString('latin1'), value.content)
+  }
+  let bytes = 0
+  for (const { path, record, chunks } of group.entries) {
+    const { attributesId, attributes: inline, target } = record
+    const encoded = attributesId ? reader.read(attributesId) : inline
+    const entry = { path, stat: record, target, attributes: encoded ? decodeAttributes(encoded) : [] }
+    const size = sizeOf(record)
+    const pieces = chunks.map((id) => found.get(id.toString('latin1')) ?? new Uint8Array())
+    if (pieces.reduce((sum, { length }) => sum + length, 0) !== size) {
+      throw new AppError('CORRUPT', `the chunks of ${record.name} are not as long as the file`)
+    }
+    sink.add(entry, size, pieces)
+    bytes += size
+  }
+  for (const content of found.values()) release(content)
+  arena.clear()
+  return bytes
+}
+
+/** Waits until tar has made all entries of this hand. */
+export function finishEntries(context: TaskContext): null {
+  const hand = hands.get(context)
+  hand?.sink?.close()
+  if (hand) hand.sink = undefined
+  return null
 }
 
 export interface StretchTask {
@@ -122,7 +165,8 @@ export interface StretchTask {
  * same. @returns bytes of content
  */
 export function writeStretch(context: TaskContext, args: StretchTask & { table: SharedTable }): Bytes {
-  const { reader } = handOf(context, args.table)
+  const hand = handOf(context, args.table)
+  const { reader } = hand
   const { references, level } = args.content
   const content: Content = {
     level,
@@ -141,21 +185,22 @@ export function writeStretch(context: TaskContext, args: StretchTask & { table: 
     else wanted.set(key, { place, offsets: [offset] })
     bytes += length
   }
-  writeAll(reader, wanted, args.path)
+  writeAll(hand, wanted, args.path)
   return bytes
 }
 
 function writeAll(
-  reader: ChunkReader,
+  { reader, arena }: Hand,
   wanted: Map<string, { place: ChunkPlace; offsets: Bytes[] }>,
   path: string,
 ): void {
   const fd = openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW)
   try {
     const places = [...wanted.values()].map(({ place }) => place).sort(byPlace)
-    for (const { place, content } of reader.readPlaces(places)) {
+    for (const { place, content } of reader.readPlaces(places, arena.allocate)) {
       for (const offset of wanted.get(place.id.toString('latin1'))?.offsets ?? []) writeWhole(fd, content, offset)
       release(content)
+      arena.clear()
     }
   } catch (error) {
     throw fromErrno(error, `writing ${path}`)
