@@ -317,7 +317,7 @@ export interface DeviceCapability {
  */
 export interface SharedCapability {
   /**
-   * Calls `work` while no other node, and no other call of this one, changes volumes of this name. Waits up to 10 s for its turn. Another key
+   * Calls `work` while no other node, and no other call of this one, changes volumes of this name. Waits up to 8 s for its turn. Another key
    * may be taken inside; one that is held by the same `work` may not.
    * @param what the name of a volume; the id of one in the trash
    * @param work gets what stands on the storage now (null: nothing that is published), and a context whose signal aborts when this

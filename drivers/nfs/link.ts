@@ -200,7 +200,7 @@ export class Link {
       } else if (now - begunAt > shortMs) {
         // It may still come to its end: calls about the same volume wait for it there.
         life.child.send({ type: 'cancel', id } satisfies ToChild)
-        answer.reject(this.#unreachable(away?.reason ?? `${shortMs / 1000} s without an answer`))
+        answer.reject(away ? this.#unreachable(away.reason) : this.#late())
       }
     }
   }
@@ -211,6 +211,10 @@ export class Link {
       'UNAVAILABLE',
       `the NFS server ${server} does not answer (${this.label}: ${reason}); see to it, and try again`,
     )
+  }
+
+  #late(): AppError {
+    return new AppError('TIMEOUT', `${this.label} has not done what was asked within ${shortMs / 1000} s; try again`)
   }
 
   /** Fails all that waits, and kills the process. */

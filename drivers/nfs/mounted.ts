@@ -92,7 +92,7 @@ export class Mounted {
     if (isClaim(result)) return result
     throw new AppError(
       'IN_USE',
-      `volume ${volume.name} has access=single and is mounted on node ${result.holder.name}; stop the containers that use it there, ` +
+      `volume ${volume.name} is for one node at a time and is mounted on node ${result.holder.name}; stop the containers that use it there, ` +
         `or if that node is gone for good: holdfast volume takeover ${volume.name}`,
       { details: { node: result.holder.name, epoch: result.epoch } },
     )

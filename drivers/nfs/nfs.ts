@@ -57,7 +57,7 @@ export function createNfs(given: NfsSettings, environment: DriverEnvironment, ti
     check: (ctx, known) => check(ctx, links, known),
     createVolume: async (ctx, spec) => {
       parseOptions(spec)
-      return call<DriverState>(ctx, 'short', 'createVolume', spec)
+      return call<DriverState>(ctx, spec.size === null ? 'short' : 'long', 'createVolume', spec)
     },
     findVolume: (ctx, volume) => call(ctx, 'look', 'findVolume', volume),
     deleteVolume: (ctx, volume) => call(ctx, 'long', 'deleteVolume', volume),

@@ -277,8 +277,7 @@ export class Nodes {
 }
 
 function changesSince(before: NodeRecord | undefined, { changed, changes }: NodeRecord): readonly string[] | null {
-  if (!before) return changed === 0 ? [] : null
-  const count = changed - before.changed
+  const count = changed - (before?.changed ?? 0)
   if (count < 0 || count > changes.length) return null
   return count === 0 ? [] : changes.slice(-count)
 }

@@ -42,3 +42,8 @@ export function fromVfs({ kind, limit, adopt, trashed }: VfsState, root: string)
 export function isImage({ state, size }: Pick<Volume, 'state' | 'size'>): boolean {
   return state === null ? size !== null : state.kind === 'image'
 }
+
+/** Whether one node at a time may mount a volume: because it was asked for, or because two would write over each other. */
+export function isSingle(volume: Pick<Volume, 'state' | 'size' | 'options'>): boolean {
+  return volume.options.access === 'single' || isImage(volume)
+}

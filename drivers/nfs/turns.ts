@@ -8,7 +8,7 @@ import { AppError } from '../../src/errors.ts'
 import { type Claim, type Claims, isClaim } from './claims.ts'
 import type { Nodes } from './nodes.ts'
 
-const waitMs = 10_000
+const waitMs = 8_000
 const betweenMs = 100
 
 export class Turns {

@@ -34,7 +34,7 @@ import { bind, placeOf, unbind } from './mounting.ts'
 import { parseOptions } from './options.ts'
 import { keyOf, readAll, readVolume, trashKeyOf, writeRecords } from './records.ts'
 import type { Room, Share } from './share.ts'
-import { fromVfs, isImage, type NfsState, toVfs, toVfsSpec } from './states.ts'
+import { fromVfs, isImage, isSingle, type NfsState, toVfs, toVfsSpec } from './states.ts'
 
 /** What the calls work on. */
 export interface Desk {
@@ -121,12 +121,19 @@ export async function remove(desk: Desk, ctx: DriverContext, volume: Volume): Pr
 export async function mount(desk: Desk, ctx: DriverContext, volume: Volume, target: string): Promise<void> {
   const { share, mounted } = desk
   const place = await placeOf(target)
-  const claim = volume.options.access === 'single' ? await mounted.claim(volume) : null
+  const claim = isSingle(volume) ? await mounted.claim(volume) : null
   await mounted.show(volume.id, { place, name: volume.name, claim }, async () => {
     const room = roomOf(desk, volume)
+    await requireLive(share.work, volume)
     if (room === share.data) return mountVolume(room.layout, ctx, toVfs(volume, room.root), target)
     await mountTree(share, volume, place)
   })
+}
+
+/** Another node may have put it into the trash. @throws NOT_FOUND */
+async function requireLive({ layout }: Room, { id, name }: Volume): Promise<void> {
+  if ((await ownerOf(`${layout.volumes}/${name}`)) === id) return
+  throw new AppError('NOT_FOUND', `the data of volume ${name} is not at ${layout.volumes}/${name} any more`)
 }
 
 /** Shows the directory of a volume by the data mount. What is there already is taken over when it is that directory. */
@@ -269,7 +276,7 @@ export async function clone(desk: Desk, ctx: DriverContext, spec: VolumeSpec, so
   if (subdir !== null)
     throw new AppError('INVALID_ARGUMENT', `volume ${spec.name} cannot both be a subdir and begin as a snapshot`)
   const room = isImage(source) || spec.size !== null ? desk.share.data : desk.share.work
-  if (room === desk.share.data && spec.options.access !== 'single') requireSingle(spec)
+  if (room === desk.share.data && spec.options.access === 'multi') refuseMulti(spec)
   return inTurn(desk, ctx, spec.name, async () => {
     await setAside(desk, spec)
     const state = await createClone(room.storage, ctx, toVfsSpec(spec, room.root), toVfs(source, room.root), snapshot)
@@ -277,10 +284,10 @@ export async function clone(desk: Desk, ctx: DriverContext, spec: VolumeSpec, so
   })
 }
 
-function requireSingle({ name }: VolumeSpec): never {
+function refuseMulti({ name }: VolumeSpec): never {
   throw new AppError(
     'NOT_SUPPORTED',
-    `volume ${name} would be kept in an image, which one node at a time can mount; give access=single`,
+    `volume ${name} would be kept in an image, which one node at a time can mount; leave access=multi out`,
   )
 }
 
