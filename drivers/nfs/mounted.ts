@@ -11,6 +11,7 @@ import { type Claim, isClaim, type Taken } from './claims.ts'
 import { isObject, isStale, readJson, writeJson } from './json-file.ts'
 import { makeReadOnly, unbind } from './mounting.ts'
 import type { Share } from './share.ts'
+import { isSingle } from './states.ts'
 
 /** One volume or snapshot that is mounted here. */
 interface Shown {
@@ -100,6 +101,10 @@ export class Mounted {
 
   /** As `SharedCapability.takeover`. */
   async takeover(volume: Volume, force: boolean): Promise<{ from: string | null }> {
+    if (!isSingle(volume)) {
+      const remedy = 'there is nothing to take over; stop the containers that shall not use it'
+      throw new AppError('NOT_SUPPORTED', `volume ${volume.name} may be mounted by every node: ${remedy}`)
+    }
     const { claims, nodes, own } = this.#share
     const before = await claims.holder(ownerKey(volume.id))
     if (before?.holder.node === own.me.node) return { from: null }
