@@ -26,6 +26,8 @@ export interface Loss {
   readonly id: string
   readonly name: string
   readonly detail: string
+  /** Nothing here can write to it any more. */
+  readonly isFenced: boolean
 }
 
 export class Mounted {
@@ -126,18 +128,21 @@ export class Mounted {
   async guard(silent: boolean): Promise<Loss[]> {
     const lost: Loss[] = []
     for (const [id, { claim, name, place }] of this.#shown) {
-      if (!claim || this.#losses.has(id)) continue
-      const why = silent ? 'this node could not reach the server for too long' : await this.#whyLost(claim)
+      const before = this.#losses.get(id)
+      if (!claim || before?.isFenced) continue
+      const why = silent ? 'this node could not reach the server for too long' : await this.#whyLost(claim, before)
       if (why === null) continue
-      const loss = { id, name, detail: `${why}; ${await fence(place)}` }
+      const { refused, detail } = await fence(place)
+      const loss = { id, name, detail: `${why}; ${detail}`, isFenced: refused === 0 }
       this.#losses.set(id, loss)
-      lost.push(loss)
+      if (!before || loss.isFenced) lost.push(loss)
     }
     return lost
   }
 
-  async #whyLost(claim: Claim): Promise<string | null> {
-    if (await this.#share.claims.isOurs(claim)) return null
+  async #whyLost(claim: Claim, before: Loss | undefined): Promise<string | null> {
+    // What was begun is finished, also when nobody has taken it meanwhile: containers have seen errors by then.
+    if ((await this.#share.claims.isOurs(claim)) && !before) return null
     const now = await this.#share.claims.holder(claim.key)
     return now ? `node ${now.holder.name} has taken it over` : 'its claim on the share is gone'
   }
@@ -175,17 +180,24 @@ function shownOf(entry: unknown): Shown | null {
   return { place, name, claim: isObject(claim) ? (claim as unknown as Claim) : null }
 }
 
-/** Makes what is mounted at a place, and everything on this host that shows it, read-only. @returns what came of it, in words */
-async function fence(place: string): Promise<string> {
-  if (!mountAt(place)) return 'nothing shows it here any more'
+/**
+ * Makes what is mounted at a place, and everything on this host that shows it, read-only. What is open for writing keeps its mount
+ * writable: then it is tried again.
+ * @returns how many are left, and what came of it in words
+ */
+async function fence(place: string): Promise<{ refused: number; detail: string }> {
+  if (!mountAt(place)) return { refused: 0, detail: 'nothing shows it here any more' }
   const uses = [{ pid: process.pid, mountpoint: place }, ...(await usesOf(place, []))]
   const refused: string[] = []
   for (const { pid, mountpoint } of uses) {
     const why = await makeReadOnly(mountpoint, pid)
     if (why !== null) refused.push(`${mountpoint} of process ${pid} (${why})`)
   }
-  if (refused.length === 0) return 'it has been made read-only here'
-  return `it could not be made read-only at ${refused.join(', ')}: stop the containers that use it`
+  const detail =
+    refused.length === 0
+      ? 'it has been made read-only here'
+      : `it could not be made read-only at ${refused.join(', ')}: stop the containers that use it`
+  return { refused: refused.length, detail }
 }
 
 /**

@@ -37,7 +37,8 @@ export class Watcher {
   #reason: string | null = null
   #looking: number | undefined
   #beating = false
-  #guarding = false
+  /** Without asking the server, and with: the one must not wait for the other. */
+  readonly #guarding = { silent: false, asking: false }
   #isListed = false
   #readAllAt = Number.NEGATIVE_INFINITY
   /** Whether anybody wants to know what is on the share. */
@@ -158,8 +159,9 @@ export class Watcher {
   }
 
   async #guard(silent: boolean): Promise<void> {
-    if (this.#guarding && !silent) return
-    this.#guarding = true
+    const way = silent ? 'silent' : 'asking'
+    if (this.#guarding[way]) return
+    this.#guarding[way] = true
     const { share, mounted, log } = this.#options
     try {
       for (const { id, name, detail } of await mounted.guard(silent)) {
@@ -169,7 +171,7 @@ export class Watcher {
     } catch {
       // The server does not answer: the next beat tries again.
     } finally {
-      this.#guarding = false
+      this.#guarding[way] = false
     }
   }
 }
