@@ -90,7 +90,14 @@ async function activatePool(settings: Settings, devices: PoolDevices, isKnown: b
   try {
     await createDevices([{ name, uuid: `holdfast-pool-${name}`, table }])
   } catch (error) {
-    if (isAppError(error, 'IN_USE', 'INTERNAL', 'NOT_FOUND')) {
+    if (isAppError(error, 'IN_USE')) {
+      const fact = `${devices.data} or ${devices.metadata} is in use by something else (${error.message})`
+      throw new AppError(
+        'FAILED_PRECONDITION',
+        `thin pool ${name} cannot be made: ${fact}; free it, or set other devices`,
+      )
+    }
+    if (isAppError(error, 'INTERNAL', 'NOT_FOUND')) {
       throw brokenPool({ name, own: true, ...devices }, `it cannot be made active: ${error.message}`)
     }
     throw error

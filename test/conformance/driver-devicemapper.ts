@@ -4,15 +4,21 @@
  */
 
 import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { devicemapper } from '../../drivers/devicemapper/devicemapper.ts'
 import type { Driver } from '../../src/driver.ts'
+import type { Bytes } from '../../src/model.ts'
 import { noArchive } from '../support/no-archive.ts'
 import { context, type DriverBed, makeScratch, removeScratch, sh } from './driver-bed.ts'
 
 export interface PoolBed extends DriverBed {
   /** Device-mapper name of the pool. */
   readonly pool: string
+  /** Path of the device that holds its metadata. */
+  readonly metadata: string
+  /** Makes its data device as large as this. */
+  enlarge(size: Bytes): Promise<void>
 }
 
 /** The disks that the tests may overwrite. */
@@ -22,17 +28,25 @@ export function labDisks(): [string, string] {
   return [data, metadata]
 }
 
-/** A driver on a pool that is made when it is started. */
-export async function poolBed(settings: Readonly<Record<string, string>> = {}): Promise<PoolBed> {
+/** A driver on a pool of this size that is made when it is started. */
+export async function poolBed(size: Bytes, settings: Readonly<Record<string, string>> = {}): Promise<PoolBed> {
   const scratch = await makeScratch()
-  const [data, metadata] = labDisks()
-  for (const disk of [data, metadata]) await makeBlank(disk)
+  const [disk, metadata] = labDisks()
+  for (const path of [disk, metadata]) await makeBlank(path)
   const pool = `holdfast_test_${randomUUID().slice(0, 8)}`
-  const given = { 'data-device': data, 'metadata-device': metadata, 'pool-name': pool, ...settings }
+  const data = `${pool}_data`
+  const table = (length: Bytes) => `0 ${length / 512} linear ${disk} 0`
+  await sh('dmsetup', 'create', data, '--table', table(size))
+  const given = { 'data-device': `/dev/mapper/${data}`, 'metadata-device': metadata, 'pool-name': pool, ...settings }
   let latest: Driver | undefined
   return {
     directory: scratch,
     pool,
+    metadata,
+    enlarge: async (length) => {
+      await sh('dmsetup', 'reload', data, '--table', table(length))
+      await sh('dmsetup', 'resume', data)
+    },
     driver: () => {
       latest = devicemapper.create(given, { root: scratch, archive: noArchive })
       return latest
@@ -40,13 +54,13 @@ export async function poolBed(settings: Readonly<Record<string, string>> = {}): 
     leftovers: async () => {
       const findings = (await latest?.check(context(), [])) ?? []
       const strays = findings.filter(({ check }) => check === 'data-without-record').map(({ message }) => message)
-      return [...strays, ...(await idleDevices())]
+      return [...strays, ...(await idleDevices(pool))]
     },
     dispose: async () => {
       await removeScratch(scratch)
-      for (const name of [...(await idleDevices()), ...(await deviceNames()).filter((it) => it === pool)]) {
-        await sh('dmsetup', 'remove', '--retry', name)
-      }
+      // What a failed test has left open must not hold the pool.
+      for (const name of await devicesOn(pool)) await sh('dmsetup', 'remove', '--force', name).catch(() => undefined)
+      for (const name of [pool, data]) if (existsSync(`/dev/mapper/${name}`)) await sh('dmsetup', 'remove', name)
     },
   }
 }
@@ -58,13 +72,19 @@ async function makeBlank(disk: string): Promise<void> {
   await file.close()
 }
 
-async function deviceNames(): Promise<string[]> {
-  const list = await sh('dmsetup', 'ls')
-  return list.split('\n').flatMap((line) => (line.includes('\t') ? (line.split('\t')[0] as string) : []))
+/** Names of the thin devices of a pool that are active. */
+async function devicesOn(pool: string): Promise<string[]> {
+  if (!existsSync(`/dev/mapper/${pool}`)) return []
+  const number = (
+    await sh('dmsetup', 'info', '-c', '--noheadings', '--separator', ':', '-o', 'major,minor', pool)
+  ).trim()
+  const tables = (await sh('dmsetup', 'table')).split('\n')
+  return tables.filter((line) => line.includes(` thin ${number} `)).map((line) => line.slice(0, line.indexOf(': ')))
 }
 
-/** Devices of volumes and snapshots that nothing has open. */
-async function idleDevices(): Promise<string[]> {
-  const list = await sh('dmsetup', 'info', '-c', '--noheadings', '--separator', ' ', '-o', 'name,open')
-  return list.split('\n').flatMap((line) => (/^holdfast-\S+ 0$/.test(line) ? (line.split(' ')[0] as string) : []))
+/** Those that nothing has open. */
+async function idleDevices(pool: string): Promise<string[]> {
+  const list = await sh('dmsetup', 'info', '-c', '--noheadings', '--separator', ' ', '-o', 'open,name')
+  const idle = list.split('\n').flatMap((line) => (line.startsWith('0 ') ? line.slice(2) : []))
+  return (await devicesOn(pool)).filter((name) => idle.includes(name))
 }
