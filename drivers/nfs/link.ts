@@ -26,12 +26,13 @@ const env = { UV_THREADPOOL_SIZE: '32', MALLOC_ARENA_MAX: '2' }
  */
 export type Patience = 'look' | 'short' | 'long' | 'local'
 
-/** Docker waits 60 s for an answer, and a user 20. */
+/** A user waits 20 s for a server that is away, and Docker 60 for one that is slow. */
 const shortMs = 15_000
+const slowMs = 50_000
 /** A long call goes on when the server is back by then. */
 const awayMs = 45_000
 /** A server that has been away for so long is not waited for by calls that come then. */
-const knownAwayMs = 5_000
+const knownAwayMs = 12_000
 /** A cancelled call has so long to leave nothing behind. */
 const cancelMs = 5_000
 const killMs = 2_000
@@ -197,7 +198,7 @@ export class Link {
         if (away === null || now - Math.max(away.since, begunAt) < awayMs) continue
         this.#end(life, this.#unreachable(away.reason))
         return
-      } else if (now - begunAt > shortMs) {
+      } else if (now - begunAt > (away ? shortMs : slowMs)) {
         // It may still come to its end: calls about the same volume wait for it there.
         life.child.send({ type: 'cancel', id } satisfies ToChild)
         answer.reject(away ? this.#unreachable(away.reason) : this.#late())
@@ -214,7 +215,7 @@ export class Link {
   }
 
   #late(): AppError {
-    return new AppError('TIMEOUT', `${this.label} has not done what was asked within ${shortMs / 1000} s; try again`)
+    return new AppError('TIMEOUT', `${this.label} has not done what was asked within ${slowMs / 1000} s; try again`)
   }
 
   /** Fails all that waits, and kills the process. */

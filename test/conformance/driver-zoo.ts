@@ -4,8 +4,11 @@ import { appendFile, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sh } from './driver-bed.ts'
 
-/** One of everything that a copy could lose. @param plain on a file system without ACLs and the kernel's own xattrs */
-export async function makeZoo(root: string, plain = false): Promise<void> {
+/** Which extended attributes a storage keeps. */
+export type KeptXattrs = 'all' | 'user' | 'none'
+
+/** One of everything that a copy could lose. @param keeps which xattrs (ACLs are some) the file system has */
+export async function makeZoo(root: string, keeps: KeptXattrs = 'all'): Promise<void> {
   const zoo = join(root, 'zoo')
   await sh('mkdir', zoo)
   await writeFile(join(zoo, 'file'), 'content')
@@ -19,8 +22,8 @@ export async function makeZoo(root: string, plain = false): Promise<void> {
   await sh('cp', '/bin/true', join(zoo, 'setuid'))
   await sh('chown', '1000:2000', join(zoo, 'setuid'), join(zoo, 'file'))
   await sh('chmod', '6751', join(zoo, 'setuid'))
-  await sh('setfattr', '-n', 'user.tag', '-v', 'value', join(zoo, 'file'))
-  if (!plain) await addKernelAttributes(zoo)
+  if (keeps !== 'none') await sh('setfattr', '-n', 'user.tag', '-v', 'value', join(zoo, 'file'))
+  if (keeps === 'all') await addKernelAttributes(zoo)
   await writeFile(Buffer.concat([Buffer.from(`${zoo}/name-`), Buffer.from([0xff, 0x0a, 0x20])]), 'bytes')
   await sh('touch', '-h', '-d', '2001-02-03T04:05:06.123456789Z', join(zoo, 'link'))
   await sh('touch', '-d', '2002-02-03T04:05:06.987654321Z', join(zoo, 'file'))

@@ -11,7 +11,7 @@ import type { Bytes, Snapshot, Volume } from '../../src/model.ts'
 import { isWithin, type MountEntry, readMounts } from '../../src/system/mount.ts'
 import { context, type DriverBed, newSnapshot, newVolume, sh, targetIn } from './driver-bed.ts'
 import { holdDirectory, startWriter } from './driver-processes.ts'
-import { describeZoo, makeZoo } from './driver-zoo.ts'
+import { describeZoo, type KeptXattrs, makeZoo } from './driver-zoo.ts'
 
 export interface DriverSuiteOptions {
   /** What every volume of the suite is created with. */
@@ -22,8 +22,8 @@ export interface DriverSuiteOptions {
   readonly cheap: boolean
   /** What a backup of one of their snapshots may compare; `block`: it reads their devices, which the driver's own tests look at. */
   readonly compare: TreeSource['compare'] | 'block'
-  /** The storage keeps neither ACLs nor the kernel's own xattrs. */
-  readonly plain?: boolean
+  /** Which xattrs the storage keeps, ACLs among them; default all. */
+  readonly xattrs?: KeptXattrs
   /**
    * Only laws that a limit could break: the others are held where the same volumes have none. What has no size has no limit there
    * either.
@@ -424,7 +424,7 @@ export function driverSuite(name: string, factory: () => Promise<DriverBed>, opt
 
       test('keep every kind of file as it is, and so do clones and reverts', async () => {
         const volume = await create()
-        await mounted(volume, (root) => makeZoo(root, options.plain))
+        await mounted(volume, (root) => makeZoo(root, options.xattrs))
         const before = await mounted(volume, describeZoo)
         const snapshot = await snap(volume)
         expect(await opened(volume, snapshot, describeZoo)).toEqual(before)

@@ -22,11 +22,11 @@ if (inLab) {
   const volume = { driver: 'nfs' }
   driverSuite('nfs: directories on a server with reflink', () => nfsBed({ reflink: true }), {
     volume,
-    ...{ atomic: false, cheap: true, compare: 'content', plain: true },
+    ...{ atomic: false, cheap: true, compare: 'content', xattrs: 'user' },
   })
   driverSuite('nfs: directories on a server without, by version 3', () => nfsBed({ settings: { version: '3' } }), {
     volume,
-    ...{ atomic: false, cheap: false, compare: 'content', plain: true },
+    ...{ atomic: false, cheap: false, compare: 'content', xattrs: 'none' },
   })
   driverSuite('nfs: images for one node at a time', () => nfsBed({ reflink: true }), {
     volume: { ...volume, size: 64 * MiB, options: { access: 'single' } },
