@@ -193,16 +193,18 @@ export class Link {
     if (!life) return
     const now = performance.now()
     const { away } = life
-    for (const [id, { patience, begunAt, answer }] of life.calls) {
-      if (patience === 'long') {
-        if (away === null || now - Math.max(away.since, begunAt) < awayMs) continue
-        this.#end(life, this.#unreachable(away.reason))
-        return
-      } else if (now - begunAt > (away ? shortMs : slowMs)) {
-        // It may still come to its end: calls about the same volume wait for it there.
-        life.child.send({ type: 'cancel', id } satisfies ToChild)
-        answer.reject(away ? this.#unreachable(away.reason) : this.#late())
-      }
+    const waiting = [...life.calls]
+    const isHopeless = ({ patience, begunAt }: Waiting) =>
+      patience === 'long' && away !== null && now - Math.max(away.since, begunAt) > awayMs
+    if (away && waiting.some(([, call]) => isHopeless(call))) {
+      this.#end(life, this.#unreachable(away.reason))
+      return
+    }
+    for (const [id, { patience, begunAt, answer }] of waiting) {
+      if (patience === 'long' || now - begunAt < (away ? shortMs : slowMs)) continue
+      // It may still come to its end: calls about the same volume wait for it there.
+      life.child.send({ type: 'cancel', id } satisfies ToChild)
+      answer.reject(away ? this.#unreachable(away.reason) : this.#late())
     }
   }
 
