@@ -3,23 +3,22 @@
  * that run under another kernel (scripts/lab/run), whatever their directory; those of the hosts tier drive such kernels.
  */
 
-import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** Run by scripts/test inside the kernel lab and nowhere else. */
-const labTests = ['test/conformance/{vfs,nfs,devicemapper}-lab.test.ts']
+const labTests = ['test/conformance/vfs-lab.test.ts']
 
 const minute = 60_000
 
-/** Files run beside each other: each has daemons, dockerds, mounts and loop devices of its own, and looks at no others. */
-function tier(name: string, options: { workers: number; timeoutMs: number }) {
+/** Tiers that own a daemon, a dockerd or loop devices run one file at a time. */
+function tier(name: string, options: { alone: boolean; timeoutMs: number }) {
   return {
     extends: true as const,
     test: {
       name,
       include: [`test/${name}/**/*.test.ts`],
       exclude: labTests,
-      maxWorkers: options.workers,
+      fileParallelism: !options.alone,
       testTimeout: options.timeoutMs,
       hookTimeout: Math.max(options.timeoutMs, minute),
     },
@@ -35,11 +34,11 @@ export default defineConfig({
     execArgv: ['--wasm-wrapper-tiering-budget=2000000000'],
     teardownTimeout: minute,
     projects: [
-      tier('unit', { workers: Math.max(2, availableParallelism() - 1), timeoutMs: 30_000 }),
-      tier('conformance', { workers: 2, timeoutMs: 2 * minute }),
-      tier('e2e', { workers: 2, timeoutMs: 3 * minute }),
-      tier('faults', { workers: 2, timeoutMs: 3 * minute }),
-      tier('hosts', { workers: 1, timeoutMs: 5 * minute }),
+      tier('unit', { alone: false, timeoutMs: 30_000 }),
+      tier('conformance', { alone: true, timeoutMs: 2 * minute }),
+      tier('e2e', { alone: true, timeoutMs: 3 * minute }),
+      tier('faults', { alone: true, timeoutMs: 3 * minute }),
+      tier('hosts', { alone: true, timeoutMs: 5 * minute }),
       {
         extends: true,
         test: {
