@@ -12,7 +12,11 @@ interface Report {
   readonly testResults: readonly {
     readonly name: string
     readonly status: string
-    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[]
+    readonly assertionResults: readonly {
+      readonly fullName: string
+      readonly status: string
+      readonly failureMessages?: readonly string[]
+    }[]
   }[]
 }
 
@@ -20,6 +24,8 @@ interface Report {
 interface Outcome {
   readonly title: string
   readonly result: 'passed' | 'failed' | 'skipped'
+  /** Of a test that failed: what it said, with a stack. */
+  readonly why?: string
 }
 
 /** A step that is not a test run counts as one. */
@@ -51,6 +57,7 @@ function testOutcomes(report: Report, tier: string): Outcome[] {
     const tests = file.assertionResults.map((test) => ({
       title: `${tier}: ${test.fullName.trim()}`,
       result: test.status === 'passed' ? 'passed' : test.status === 'failed' ? 'failed' : 'skipped',
+      why: test.failureMessages?.join('\n').slice(0, 2000) ?? '',
     })) satisfies Outcome[]
     const brokenFile = file.status === 'failed' && !tests.some((it) => it.result === 'failed')
     return brokenFile ? [...tests, { title: `${tier}: ${file.name} did not load`, result: 'failed' as const }] : tests
@@ -80,6 +87,8 @@ const all = readOutcomes(directory)
 const outcomes = process.env.CI === 'true' ? forbidSkips(all) : all
 const count = (result: Outcome['result']) => outcomes.filter((it) => it.result === result).length
 
-for (const outcome of outcomes) if (outcome.result !== 'passed') console.log(`${outcome.result}: ${outcome.title}`)
+for (const { result, title, why } of outcomes) {
+  if (result !== 'passed') console.log([`${result}: ${title}`, why].filter(Boolean).join('\n'))
+}
 console.log(`${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped`)
 process.exitCode = count('failed') === 0 && outcomes.length > 0 ? 0 : 1
