@@ -39,6 +39,7 @@ const engine = '^src/engine/(engine|place)\\.ts$'
 /** What a user's retention rules, and URLs of stores, mean; pure. */
 const retention = '^src/repository/retention\\.ts$'
 const storeUrls = '^src/objectstore/(store-url|objectstore)\\.ts$'
+const release = '^src/system/release\\.ts$'
 const locks = '^src/locks\\.ts$'
 /** What both doors accept in a volume's options. */
 const createOptions = '^src/server/create-options\\.ts$'
@@ -65,8 +66,8 @@ export default {
     ...room('locks', locks, []),
     ...room('system', system, [], [...http, ...aws]),
     ...room('catalog', '^src/catalog/', []),
-    ...room('objectstore', '^src/objectstore/', []),
-    ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$'], http),
+    ...room('objectstore', '^src/objectstore/', [release]),
+    ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$', release], http),
     ...room('engine', '^src/engine/', ['^src/repository/', '^src/objectstore/', system, driver], [...http, ...aws]),
     {
       name: 'the-daemon-loads-no-engine',

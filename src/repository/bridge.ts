@@ -11,8 +11,11 @@ export interface Requests {
   get: { args: { key: string; start: number; end: number }; answer: Uint8Array<ArrayBuffer> }
   /** An object, or a range of it; null when there is none. */
   getIfThere: { args: { key: string; start?: number; end?: number }; answer: Uint8Array<ArrayBuffer> | null }
-  /** The bytes come back, for their memory to be used again. */
-  put: { args: { key: string; bytes: Uint8Array<ArrayBuffer> }; answer: Uint8Array<ArrayBuffer> }
+  /**
+   * The bytes must not change before the answer. Packs are in shared memory: a thread to which it is transferred counts it as its own garbage,
+   * and collects all of its garbage after a few packs.
+   */
+  put: { args: { key: string; bytes: Uint8Array }; answer: null }
   /** One page, in ascending order. */
   list: { args: { prefix: string; after: string | null }; answer: readonly ListedObject[] }
   /** Its size, or null when there is none. */

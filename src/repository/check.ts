@@ -6,6 +6,7 @@
 
 import { isAppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
+import { release } from '../system/release.ts'
 import type { ListedObject } from './bridge.ts'
 import type { CheckedPack } from './check-pack.ts'
 import { entryLength } from './chunk-entry.ts'
@@ -16,7 +17,6 @@ import { fetched, listIndexes, notThere, readCondemned } from './known-chunks.ts
 import { folders, idOf, newId, objectName } from './layout.ts'
 import { type Backup, parseManifest } from './manifest.ts'
 import { Reachable } from './reachable.ts'
-import { release } from './release.ts'
 import type { TaskContext } from './tasks.ts'
 
 export interface VerifyArgs {

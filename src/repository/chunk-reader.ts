@@ -1,13 +1,13 @@
 /** A worker's way back: from ids to contents. Chunks that lie together are fetched together, and some fetches ahead. */
 
 import { AppError } from '../errors.ts'
+import { release } from '../system/release.ts'
 import type { Bridge } from './bridge.ts'
 import { encodeEntry } from './chunk-entry.ts'
 import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
 import { decompress } from './compression.ts'
 import { indexedPacks } from './known-chunks.ts'
 import { objectName } from './layout.ts'
-import { release } from './release.ts'
 import type { PackSeal, Seal } from './seal.ts'
 import type { Allocate } from './zstd-frames.ts'
 

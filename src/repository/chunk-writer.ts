@@ -19,7 +19,7 @@ export class ChunkWriter {
   readonly #table: ChunkTable
   #pack: PackBuilder | undefined
   /** Of packs that were stored: taking 8 MiB anew each time costs more than filling them. */
-  readonly #memory: ArrayBuffer[] = []
+  readonly #memory: SharedArrayBuffer[] = []
   #onTheWay = 0
   #stored: IndexedPack[] = []
 
@@ -53,12 +53,12 @@ export class ChunkWriter {
     this.#bridge.pumpUntil(() => this.#onTheWay < mostOnTheWay)
     this.#onTheWay++
     const size = bytes.length
-    const arrived = ({ buffer }: Uint8Array<ArrayBuffer>) => {
+    const arrived = () => {
       this.#onTheWay--
-      if (buffer.byteLength === packMemory) this.#memory.push(buffer)
+      if (bytes.buffer.byteLength === packMemory) this.#memory.push(bytes.buffer)
       this.#stored.push({ id, size, directory })
     }
-    this.#bridge.post('put', { key: name, bytes }, arrived, [bytes.buffer])
+    this.#bridge.post('put', { key: name, bytes }, arrived)
   }
 
   /** Stores what is left and waits until everything is durable. */

@@ -253,7 +253,7 @@ const services: Services = {
   },
   put: async ({ options, signal }, { key, bytes }) => {
     await options.store.put(key, bytes, { signal })
-    return bytes
+    return null
   },
   list: (crew, { prefix, after }) => page(crew, prefix, after),
   stat: async ({ options, signal }, { key }) => (await options.store.stat(key, { signal }))?.size ?? null,

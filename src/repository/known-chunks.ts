@@ -1,6 +1,7 @@
 /** Reads all indexes into a table of chunks, and what prunes have condemned. Runs in workers. */
 
 import { isAppError } from '../errors.ts'
+import { release } from '../system/release.ts'
 import type { Bridge, ListedObject } from './bridge.ts'
 import { entryLength, idLength } from './chunk-entry.ts'
 import { ChunkTable } from './chunk-table.ts'
@@ -8,7 +9,6 @@ import { type Condemned, parseCondemned } from './condemned.ts'
 import { type IndexedPack, readIndex } from './index-object.ts'
 import { folders, idOf, objectName } from './layout.ts'
 import { PackListing } from './pack-listing.ts'
-import { release } from './release.ts'
 import type { TaskContext } from './tasks.ts'
 
 /** Ids do not compress: an entry takes at least these many bytes of an index. */

@@ -1,10 +1,10 @@
 /** Packs: many chunks in one object, with their directory at its end (FORMAT.md 4.1). In memory only; does no I/O. */
 
 import { AppError } from '../errors.ts'
+import { release } from '../system/release.ts'
 import { type ChunkEntry, encodeEntry, entryLength, firstOffset, maxPack, readEntry } from './chunk-entry.ts'
 import { ByteWriter } from './cursor.ts'
 import { newId, objectName } from './layout.ts'
-import { release } from './release.ts'
 import type { PackSeal, Seal } from './seal.ts'
 
 const magic = Buffer.from('HFP\x01', 'latin1')
@@ -18,8 +18,8 @@ export const packMemory = targetSize
 export interface FinishedPack {
   readonly id: string
   readonly name: string
-  /** All of the object; the only view of an ArrayBuffer that may be transferred. */
-  readonly bytes: Uint8Array<ArrayBuffer>
+  /** All of the object, in memory that threads share. */
+  readonly bytes: Uint8Array<SharedArrayBuffer>
   /** Entries as in the directory, for an index. */
   readonly directory: Buffer
 }
@@ -32,15 +32,15 @@ export class PackBuilder {
   readonly #name = objectName('packs', this.#id)
   readonly #head: Buffer
   readonly #directory = new ByteWriter()
-  #bytes: Uint8Array<ArrayBuffer>
+  #bytes: Uint8Array<SharedArrayBuffer>
   #used = headLength
 
   /** @param memory at least `packMemory` bytes that nobody else uses, to save the taking of new ones */
-  constructor(seal: Seal, memory?: ArrayBuffer) {
+  constructor(seal: Seal, memory = new SharedArrayBuffer(packMemory)) {
     this.#seal = seal.forPack(this.#name)
     this.#overheads = seal.directoryOverhead + footLength
     this.#head = headOf(seal.encrypted)
-    this.#bytes = new Uint8Array(memory ?? new ArrayBuffer(packMemory))
+    this.#bytes = new Uint8Array(memory)
     this.#bytes.set(this.#head)
   }
 
@@ -75,7 +75,7 @@ export class PackBuilder {
 
   #reserve(size: number): void {
     if (size <= this.#bytes.length) return
-    const larger = new Uint8Array(new ArrayBuffer(size))
+    const larger = new Uint8Array(new SharedArrayBuffer(size))
     larger.set(this.#bytes.subarray(0, this.#used))
     this.#bytes = larger
   }

@@ -15,8 +15,8 @@ import {
 } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { AppError } from '../errors.ts'
+import { release } from '../system/release.ts'
 import { decompress } from './compression.ts'
-import { release } from './release.ts'
 import { zstd } from './zstd-frames.ts'
 
 /** What a worker needs to make its own `Seal`. */

@@ -267,7 +267,7 @@ class TreeRestore {
   #finishEntries(): void {
     this.#flush()
     this.#context.bridge.pumpUntil(() => this.#outstanding === 0)
-    this.#context.bridge.call('hand', { task: 'every:finishEntries', args: null })
+    this.#context.bridge.call('hand', { task: 'every:finishEntries', args: this.#target() })
   }
 
   /** An empty file with the right metadata for each large one, and cp to carry that over: two processes for all. */

@@ -3,13 +3,14 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { AppError, fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
+import { release } from '../system/release.ts'
 import { Arena } from './arena.ts'
 import { decodeAttributes } from './attributes.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { type ChunkPlace, ChunkTable, type SharedTable } from './chunk-table.ts'
 import { type Content, stretches } from './content.ts'
 import { ByteReader, type ByteWriter } from './cursor.ts'
-import { release } from './release.ts'
+import { perWorker } from './per-worker.ts'
 import { TarSink } from './tar-sink.ts'
 import type { TaskContext } from './tasks.ts'
 import { readRecord, sizeOf, type TreeRecord } from './tree-record.ts'
@@ -32,16 +33,13 @@ interface Hand {
   sink: TarSink | undefined
 }
 
-const hands = new WeakMap<TaskContext, Hand>()
-
-function handOf(context: TaskContext, table: SharedTable): Hand {
-  const known = hands.get(context)
-  if (known) return known
-  const reader = new ChunkReader(context.bridge, context.seal, new ChunkTable(table))
-  const hand = { reader, arena: new Arena(arenaLength), sink: undefined }
-  hands.set(context, hand)
-  return hand
-}
+const handOf = perWorker(
+  ({ bridge, seal }, table: SharedTable): Hand => ({
+    reader: new ChunkReader(bridge, seal, new ChunkTable(table)),
+    arena: new Arena(arenaLength),
+    sink: undefined,
+  }),
+)
 
 /** Adds an entry to those that a hand is to make. @param path from the area, or absolute; raw bytes @param record its own bytes */
 export function packEntry(writer: ByteWriter, path: Uint8Array, record: Uint8Array): void {
@@ -145,10 +143,10 @@ function writeGroup({ reader, arena }: Hand, sink: TarSink, group: Group, conten
 }
 
 /** Waits until tar has made all entries of this hand. */
-export function finishEntries(context: TaskContext): null {
-  const hand = hands.get(context)
-  hand?.sink?.close()
-  if (hand) hand.sink = undefined
+export function finishEntries(context: TaskContext, { table }: Pick<RestoreTarget, 'table'>): null {
+  const hand = handOf(context, table)
+  hand.sink?.close()
+  hand.sink = undefined
   return null
 }
 

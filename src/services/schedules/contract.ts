@@ -1,27 +1,13 @@
 /** What the doors may ask of schedules. Rules for all of it are in ../contract.ts. */
 
-import type { Timestamp } from '../../model.ts'
+import type { Schedule, ScheduleState } from '../../model.ts'
 import type { CallOptions } from '../journal/contract.ts'
 
-export interface ScheduleView {
-  readonly name: string
+export interface ScheduleView extends Omit<Schedule, 'volumeId' | 'paused' | 'state'>, ScheduleState {
+  /** Its name. */
   readonly volume: string
-  readonly cron: string
-  readonly timeZone: string
-  readonly snapshot: boolean
-  readonly target: string | null
-  readonly trim: boolean
-  readonly keep: string | null
-  readonly keepSnapshots: string | null
-  readonly jitterMs: number
-  readonly createdAt: Timestamp
   /** `asleep`: its volume is in the trash; it goes on when that, or another one of its name, is alive. */
   readonly status: 'ok' | 'running' | 'failing' | 'paused' | 'asleep'
-  readonly nextRunAt: Timestamp | null
-  readonly lastRunAt: Timestamp | null
-  readonly lastSuccessAt: Timestamp | null
-  readonly failures: number
-  readonly lastError: { readonly code: string; readonly message: string } | null
 }
 
 export interface CreateScheduleRequest {
