@@ -74,11 +74,12 @@ async function startCluster(sandbox: Sandbox): Promise<number> {
   await tool('ceph-mon', '-i', 'a', '--mkfs', '--monmap', map)
   await sandbox.start('mon', 'ceph-mon', ['-c', path, '-i', 'a', '-f'])
   const osd = crypto.randomUUID()
-  // A monitor that is not ready yet refuses; the same again is success.
+  // A monitor that is not ready yet refuses, now and then also when it has answered before; the same again is success.
   await until('a monitor that takes an OSD', 60_000, async () => await tool('ceph', 'osd', 'new', osd))
   await tool('ceph-osd', '-i', '0', '--mkfs', '--osd-uuid', osd)
   // An OSD that places itself asks before it knows the cluster's id, and ends now and then for that.
-  await tool('ceph', 'osd', 'crush', 'add', 'osd.0', '1.0', 'root=default', 'host=test')
+  const place = ['osd', 'crush', 'add', 'osd.0', '1.0', 'root=default', 'host=test']
+  await until('a monitor that places an OSD', 60_000, async () => await tool('ceph', ...place))
   await sandbox.start('osd', 'ceph-osd', ['-c', path, '-i', '0', '-f'])
   await until('an OSD that is up', 60_000, async () => (await tool('ceph', 'osd', 'stat')).stdout.includes('1 up'))
   await sandbox.start('rgw', 'radosgw', ['-c', path, '-n', 'client.rgw', '-f'])
