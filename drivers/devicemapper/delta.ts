@@ -1,0 +1,104 @@
+/**
+ * Which parts of a thin device the pool holds, and which differ from another one's: read from a snapshot of the pool's metadata,
+ * of which a pool has one at a time.
+ * Facts: thin_delta(8), thin_dump(8); their XML.
+ */
+
+import { Mutex } from 'async-mutex'
+import type { DriverContext, Extent } from '../../src/driver.ts'
+import { isAppError } from '../../src/errors.ts'
+import type { Bytes } from '../../src/model.ts'
+import { exec } from '../../src/system/exec.ts'
+import { ignoringGone, message } from './dmsetup.ts'
+import type { SnapshotState } from './options.ts'
+import type { Pool } from './pool.ts'
+
+/** Null where it is not known. */
+export interface Changes {
+  readonly allocated: readonly Extent[] | null
+  readonly changed: readonly Extent[] | null
+}
+
+const metadataSnapshot = new Mutex()
+
+/** Calls `use` while the metadata's snapshot is there. @throws IN_USE when another program has one */
+export async function withMetadata<T>(pool: Pool, signal: AbortSignal, use: () => Promise<T>): Promise<T> {
+  return metadataSnapshot.runExclusive(async () => {
+    signal.throwIfAborted()
+    await message(pool.name, 'reserve_metadata_snap')
+    try {
+      return await use()
+    } finally {
+      await ignoringGone(message(pool.name, 'release_metadata_snap'))
+    }
+  })
+}
+
+/**
+ * What of a snapshot there is, and what may differ from `base`; not known is no failure.
+ * @param base null: nothing to compare with
+ */
+export async function changesOf(
+  pool: Pool,
+  snapshot: SnapshotState,
+  base: SnapshotState | null,
+  ctx: DriverContext,
+): Promise<Changes> {
+  try {
+    return await withMetadata(pool, ctx.signal, () => readChanges(pool, snapshot, base, ctx))
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    if (!isAppError(error)) throw error
+    ctx.log.warn({ pool: pool.name, error: error.message }, 'cannot tell which blocks have changed: all are read')
+    return { allocated: null, changed: null }
+  }
+}
+
+async function readChanges(pool: Pool, { thin, size }: SnapshotState, base: SnapshotState | null, ctx: DriverContext) {
+  const parse = (text: string, tags: readonly string[]) => parseRanges(text, tags, pool.blockSize, size)
+  const options = { signal: ctx.signal, timeoutMs: 0 }
+  if (base) {
+    const args = ['-m', '--snap1', String(base.thin), '--snap2', String(thin), pool.metadata]
+    // The base may have been removed behind our back: then everything is read.
+    const delta = await exec('thin_delta', args, options).catch((error: unknown) => {
+      ctx.signal.throwIfAborted()
+      ctx.log.debug({ error: (error as Error).message }, 'there is nothing to compare with')
+      return null
+    })
+    if (delta !== null) {
+      return {
+        allocated: parse(delta, ['same', 'different', 'right_only']),
+        changed: parse(delta, ['different', 'left_only', 'right_only']),
+      }
+    }
+  }
+  const dump = await exec('thin_dump', ['-m', '--dev-id', String(thin), pool.metadata], options)
+  return { allocated: parse(dump, ['range_mapping', 'single_mapping']), changed: null }
+}
+
+/** The ranges that elements of these names tell of, ascending and joined, cut at `size`: behind it is the label. Pure. */
+export function parseRanges(text: string, tags: readonly string[], blockSize: Bytes, size: Bytes): Extent[] {
+  const extents: { start: Bytes; end: Bytes }[] = []
+  for (const [, tag, attributes] of text.matchAll(/<(\w+) ([^>]*)\/>/g)) {
+    if (!tags.includes(tag as string)) continue
+    const begin = Number(/\b(?:begin|origin_begin|origin_block)="(\d+)"/.exec(attributes as string)?.[1])
+    const length = Number(/\blength="(\d+)"/.exec(attributes as string)?.[1] ?? 1)
+    const [start, end] = [begin * blockSize, Math.min((begin + length) * blockSize, size)]
+    const last = extents.at(-1)
+    if (start >= size) continue
+    if (last?.end === start) last.end = end
+    else extents.push({ start, end })
+  }
+  return extents
+}
+
+/** Numbers of all thin devices of the pool. */
+export async function listThins(pool: Pool, signal: AbortSignal): Promise<number[]> {
+  return withMetadata(pool, signal, async () => {
+    const list = await exec('thin_ls', ['-m', '--no-headers', '--format', 'DEV', pool.metadata], {
+      signal,
+      timeoutMs: 0,
+    })
+    return list.split('\n').flatMap((line) => (/^\s*\d+\s*$/.test(line) ? Number(line) : []))
+  })
+}
