@@ -6,7 +6,7 @@
 
 import { Mutex } from 'async-mutex'
 import type { DriverContext, Extent } from '../../src/driver.ts'
-import { isAppError } from '../../src/errors.ts'
+import { AppError, isAppError } from '../../src/errors.ts'
 import type { Bytes } from '../../src/model.ts'
 import { exec } from '../../src/system/exec.ts'
 import { ignoringGone, message } from './dmsetup.ts'
@@ -55,39 +55,73 @@ export async function changesOf(
 }
 
 async function readChanges(pool: Pool, { thin, size }: SnapshotState, base: SnapshotState | null, ctx: DriverContext) {
-  const parse = (text: string, tags: readonly string[]) => parseRanges(text, tags, pool.blockSize, size)
-  const options = { signal: ctx.signal, timeoutMs: 0 }
+  const read = (program: string, args: readonly string[], wanted: readonly (readonly string[])[]) =>
+    readRanges(program, ['-m', ...args, pool.metadata], wanted, { blockSize: pool.blockSize, size }, ctx.signal)
   if (base) {
-    const args = ['-m', '--snap1', String(base.thin), '--snap2', String(thin), pool.metadata]
+    const kinds = [
+      ['same', 'different', 'right_only'],
+      ['different', 'left_only', 'right_only'],
+    ]
     // The base may have been removed behind our back: then everything is read.
-    const delta = await exec('thin_delta', args, options).catch((error: unknown) => {
-      ctx.signal.throwIfAborted()
-      ctx.log.debug({ error: (error as Error).message }, 'there is nothing to compare with')
-      return null
-    })
-    if (delta !== null) {
-      return {
-        allocated: parse(delta, ['same', 'different', 'right_only']),
-        changed: parse(delta, ['different', 'left_only', 'right_only']),
-      }
-    }
+    const delta = await read('thin_delta', ['--snap1', String(base.thin), '--snap2', String(thin)], kinds).catch(
+      (error: Error) => {
+        ctx.signal.throwIfAborted()
+        ctx.log.debug({ error: error.message }, 'there is nothing to compare with')
+        return null
+      },
+    )
+    if (delta) return { allocated: delta[0] as Extent[], changed: delta[1] as Extent[] }
   }
-  const dump = await exec('thin_dump', ['-m', '--dev-id', String(thin), pool.metadata], options)
-  return { allocated: parse(dump, ['range_mapping', 'single_mapping']), changed: null }
+  const [allocated] = await read('thin_dump', ['--dev-id', String(thin)], [['range_mapping', 'single_mapping']])
+  return { allocated: allocated as Extent[], changed: null }
+}
+
+/**
+ * Runs a tool whose XML, of any length, is read as it comes.
+ * @param wanted names of elements, for each list that is returned @throws INTERNAL
+ */
+async function readRanges(
+  program: string,
+  args: readonly string[],
+  wanted: readonly (readonly string[])[],
+  { blockSize, size }: { readonly blockSize: Bytes; readonly size: Bytes },
+  signal: AbortSignal,
+): Promise<Extent[][]> {
+  const lists = wanted.map((): Range[] => [])
+  let rest = ''
+  const onStdout = (chunk: string): void => {
+    const text = rest + chunk
+    const end = text.lastIndexOf('>') + 1
+    rest = text.slice(end)
+    wanted.forEach((tags, i) => {
+      for (const range of parseRanges(text.slice(0, end), tags, blockSize, size)) append(lists[i] as Range[], range)
+    })
+  }
+  await exec(program, args, { signal, timeoutMs: 0, onStdout })
+  if (lists.every((list) => list.every(({ start, end }) => start < end))) return lists
+  throw new AppError('INTERNAL', `${program} says something that is not understood; is it of another version?`)
+}
+
+interface Range {
+  start: Bytes
+  end: Bytes
+}
+
+function append(ranges: Range[], { start, end }: Extent): void {
+  const last = ranges.at(-1)
+  if (last?.end === start) last.end = end
+  else ranges.push({ start, end })
 }
 
 /** The ranges that elements of these names tell of, ascending and joined, cut at `size`: behind it is the label. Pure. */
 export function parseRanges(text: string, tags: readonly string[], blockSize: Bytes, size: Bytes): Extent[] {
-  const extents: { start: Bytes; end: Bytes }[] = []
+  const extents: Range[] = []
   for (const [, tag, attributes] of text.matchAll(/<(\w+) ([^>]*)\/>/g)) {
     if (!tags.includes(tag as string)) continue
     const begin = Number(/\b(?:begin|origin_begin|origin_block)="(\d+)"/.exec(attributes as string)?.[1])
     const length = Number(/\blength="(\d+)"/.exec(attributes as string)?.[1] ?? 1)
-    const [start, end] = [begin * blockSize, Math.min((begin + length) * blockSize, size)]
-    const last = extents.at(-1)
-    if (start >= size) continue
-    if (last?.end === start) last.end = end
-    else extents.push({ start, end })
+    const start = begin * blockSize
+    if (!(start >= size)) append(extents, { start, end: Math.min((begin + length) * blockSize, size) })
   }
   return extents
 }

@@ -1,5 +1,6 @@
 /** Snapshots: thin devices that share their blocks with the volume. Taken at one instant, in no time, whatever the size. */
 
+import { realpath } from 'node:fs/promises'
 import type { BlockSource, DriverContext, SnapshotSpec, SnapshotTaken } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
@@ -52,17 +53,20 @@ async function settle(storage: Storage, volume: Volume, signal: AbortSignal): Pr
 /**
  * Makes a thin device that begins as another, at the first of `numbers` that is free. What stands there and shows the label of
  * this volume is what an earlier call for the same id has made.
- * @param id whose it is to be @param from whose device `origin` is @throws NOT_FOUND when `origin` is gone
+ * @param id whose it is to be, which its number is claimed for @param from whose device `origin` is @throws NOT_FOUND when `origin` is gone
  */
 async function copyTo(storage: Storage, numbers: number[], id: string, origin: number, from: Volume): Promise<number> {
+  const { registry } = storage
   for (const thin of numbers) {
+    registry.claim(thin, id)
     try {
       await copyThin(storage, thin, origin, from)
       return thin
     } catch (error) {
+      if (isAppError(error, 'ALREADY_EXISTS') && isOurs(await lookAt(storage, thin), from)) return thin
+      registry.release(thin)
       if (!isAppError(error, 'ALREADY_EXISTS')) throw error
     }
-    if (isOurs(await lookAt(storage, thin), from)) return thin
   }
   throw new AppError('INTERNAL', `${id} finds no free number in thin pool ${storage.pool.name}; try again`)
 }
@@ -170,7 +174,8 @@ export async function openSnapshot(
     })
   try {
     const changes = await changesOf(storage.pool, state, base ? snapshotStateOf(base) : null, ctx)
-    return { kind: 'block', device: nodeOf(name), size: state.size, ...changes }
+    // With udev it is a symlink there, which who reads a device does not follow.
+    return { kind: 'block', device: await realpath(nodeOf(name)), size: state.size, ...changes }
   } catch (error) {
     await deactivateWhenUnused(subject)
     throw error
