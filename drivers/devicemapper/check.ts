@@ -8,7 +8,7 @@ import { listThins } from './delta.ts'
 import { lookAt } from './made.ts'
 import type { VolumeState } from './options.ts'
 import { readStatus, repairOf } from './pool.ts'
-import type { PoolStatus, Room } from './status.ts'
+import { isMetadataFull, type PoolStatus, type Room } from './status.ts'
 import type { Storage } from './storage.ts'
 
 function share({ used, total }: Room): number {
@@ -64,7 +64,8 @@ export async function checkPool(storage: Storage, ctx: DriverContext, known: rea
   }
 }
 
-function stateFindings({ pool }: Storage, { mode, needsCheck }: PoolStatus): Finding[] {
+function stateFindings({ pool }: Storage, status: PoolStatus): Finding[] {
+  const { mode, needsCheck } = status
   if (mode === 'rw' && !needsCheck) return []
   const subject = { severity: 'error', subject: pool.name } as const
   if (mode === 'out_of_data_space' && !needsCheck) {
@@ -74,6 +75,17 @@ function stateFindings({ pool }: Storage, { mode, needsCheck }: PoolStatus): Fin
         check: 'pool-full',
         message: 'the thin pool is full: nothing new can be written to its volumes',
         remedy: `enlarge ${pool.data}, which the pool follows by itself, or remove snapshots and volumes`,
+      },
+    ]
+  }
+  if (mode === 'ro' && !needsCheck && isMetadataFull(status)) {
+    return [
+      {
+        ...subject,
+        check: 'metadata-full',
+        message:
+          "the thin pool's metadata device is full: nothing new can be written to its volumes, and none be removed",
+        remedy: `enlarge ${pool.metadata}, which the pool follows by itself`,
       },
     ]
   }

@@ -36,6 +36,11 @@ const codes: readonly (readonly [RegExp, ErrorCode])[] = [
   [/Operation not supported|Read-only file system/i, 'FAILED_PRECONDITION'],
 ]
 
+const remedies: Readonly<Partial<Record<ErrorCode, string>>> = {
+  UNAVAILABLE: '; this kernel needs device-mapper with thin provisioning: modprobe dm-thin-pool',
+  FAILED_PRECONDITION: '; the thin pool takes no changes: holdfast doctor says why, and what to do',
+}
+
 /** The error for what dmsetup said. */
 export function dmError(args: readonly string[], { stderr, exitCode }: ExecResult): AppError {
   const said = stderr
@@ -44,9 +49,7 @@ export function dmError(args: readonly string[], { stderr, exitCode }: ExecResul
     .filter((line) => line !== '' && line !== 'Command failed.')
   const text = said.join('; ') || `ended with code ${exitCode}`
   const code = codes.find(([pattern]) => pattern.test(text))?.[1] ?? 'INTERNAL'
-  const remedy =
-    code === 'UNAVAILABLE' ? '; this kernel needs device-mapper with thin provisioning: modprobe dm-thin-pool' : ''
-  return new AppError(code, `dmsetup ${args[0]}: ${text}${remedy}`, { details: { exitCode } })
+  return new AppError(code, `dmsetup ${args[0]}: ${text}${remedies[code] ?? ''}`, { details: { exitCode } })
 }
 
 async function dmsetup(args: readonly string[], options: ExecOptions = {}): Promise<string> {

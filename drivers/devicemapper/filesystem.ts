@@ -37,10 +37,12 @@ export async function makeFileSystem(
   })
 }
 
-/** How a volume is mounted: copies of an XFS share its UUID, and XFS refuses to mount the second one. */
+/**
+ * How a volume is mounted. Copies of an XFS share its UUID, and XFS refuses to mount the second one; ext4 would write zeros to what
+ * reads as zeros, which takes room.
+ */
 export function volumeMountOptions(fs: FileSystem, settings: Settings): string[] {
-  const shared = fs === 'xfs' ? ['nouuid'] : []
-  return ['discard', ...shared, ...(fs === settings.fs ? settings.mountOptions : [])]
+  return ['discard', fs === 'xfs' ? 'nouuid' : 'noinit_itable', ...(fs === settings.fs ? settings.mountOptions : [])]
 }
 
 /** A snapshot is not changed by so much as a replay of its log; it was frozen, or at rest, when it was taken. */

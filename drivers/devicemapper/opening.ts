@@ -16,6 +16,7 @@ import { clearScratch } from './filesystem.ts'
 import type { Settings } from './options.ts'
 import { ensureUsable, extendPool, openPool, type Pool, readStatus, releaseMetadata } from './pool.ts'
 import { Registry } from './registry.ts'
+import type { PoolStatus } from './status.ts'
 import type { Storage } from './storage.ts'
 import { Turns } from './turns.ts'
 import { PoolWatch } from './watch.ts'
@@ -47,11 +48,11 @@ export async function openStorage(
   try {
     const isKnown = known.some((volume) => volume.state !== null)
     const pool = await openPool(settings, directory, isKnown, ctx.log)
-    await bringUp(pool, settings)
+    const status = await bringUp(pool, settings)
     const scratch = join(directory, 'mounts')
     await clearScratch(scratch)
     await takeDownUnused(pool)
-    const watch = new PoolWatch(pool, settings, await readStatus(pool), ctx.log)
+    const watch = new PoolWatch(pool, settings, status, ctx.log)
     const registry = new Registry(known, snapshots)
     const storage = { settings, pool, registry, turns: new Turns(), scratch, settled: new Set<string>() }
     return { storage: { ...storage, status: () => watch.status() }, watch, lock }
@@ -79,13 +80,15 @@ async function lockPool(name: string): Promise<FileLock> {
   return lockPath(path, 'the thin pool of')
 }
 
-async function bringUp(pool: Pool, settings: Settings): Promise<void> {
+async function bringUp(pool: Pool, settings: Settings): Promise<PoolStatus> {
   // Writers wait as long as a device is suspended.
   for (const { name, suspended } of devicesOn(pool.number)) if (suspended) await resume(name)
-  await extendPool(pool, settings)
-  const status = await readStatus(pool)
+  const before = await readStatus(pool)
+  const status = (await extendPool(pool, settings, before)) ? await readStatus(pool) : before
   ensureUsable(pool, status)
-  if (status.heldRoot !== null) await releaseMetadata(pool)
+  // One that is out of metadata takes no messages.
+  if (status.heldRoot !== null && status.mode !== 'ro') await releaseMetadata(pool)
+  return status
 }
 
 async function takeDownUnused(pool: Pool): Promise<void> {

@@ -10,7 +10,17 @@ import { nodeOf } from './devices.ts'
 import { createDevices, message, replaceTable, statusOf, tableOf } from './dmsetup.ts'
 import type { Settings } from './options.ts'
 import { ensureBlank, makeDirectory, type PoolDevices, poolDevices, readMetadata } from './pool-devices.ts'
-import { metadataSize, type PoolStatus, type PoolTable, parsePoolStatus, parsePoolTable, sectorSize } from './status.ts'
+import {
+  isMetadataFull,
+  metadataBlock,
+  metadataSize,
+  mostMetadataBlocks,
+  type PoolStatus,
+  type PoolTable,
+  parsePoolStatus,
+  parsePoolTable,
+  sectorSize,
+} from './status.ts'
 import { numberOf, pathOf, sizeOf } from './sysfs.ts'
 
 export interface Pool {
@@ -132,16 +142,16 @@ function tableFor(settings: Settings, { data, metadata }: PoolDevices, blockSize
   return `0 ${length} thin-pool ${metadata} ${data} ${block} ${lowWater} ${features}`
 }
 
-/** @throws UNAVAILABLE for a pool that can be written to no more, with the commands that repair it */
+/** Asks the kernel, without waiting for what is being written. */
 export async function readStatus(pool: Pool, signal?: AbortSignal): Promise<PoolStatus> {
   return parsePoolStatus(await statusOf(pool.name, signal))
 }
 
-/** @throws UNAVAILABLE with the commands that repair it */
+/** Of a pool that is merely full, what is there can be read. @throws UNAVAILABLE with the commands that repair it */
 export function ensureUsable(pool: Pool, status: PoolStatus): void {
   if (status.mode === 'failed') throw brokenPool(pool, 'it has failed')
   if (status.needsCheck) throw brokenPool(pool, 'its metadata needs a check')
-  if (status.mode === 'ro') throw brokenPool(pool, 'it is read-only')
+  if (status.mode === 'ro' && !isMetadataFull(status)) throw brokenPool(pool, 'it is read-only')
 }
 
 /** How a pool is repaired. */
@@ -160,12 +170,17 @@ function brokenPool(pool: Pick<Pool, 'name' | 'own' | 'metadata'>, fact: string)
 }
 
 /** Lets a pool of our own have the room that its devices have got. @returns whether it has grown */
-export async function extendPool(pool: Pool, settings: Settings): Promise<boolean> {
-  if (!pool.own) return false
-  const table = await activeTable(pool.name)
-  if (!table || deviceSize(pool.data) - table.size < pool.blockSize) return false
+export async function extendPool(pool: Pool, settings: Settings, status: PoolStatus): Promise<boolean> {
+  // The kernel would refuse it to a pool that is broken.
+  if (!pool.own || status.mode === 'failed' || status.needsCheck || !hasMoreRoom(pool, status)) return false
   await replaceTable(pool.name, tableFor(settings, pool, pool.blockSize))
   return true
+}
+
+function hasMoreRoom({ blockSize, ...paths }: Pool, { data, metadata }: PoolStatus): boolean {
+  const dataBlocks = Math.floor(deviceSize(paths.data) / blockSize)
+  const metadataBlocks = Math.floor(deviceSize(paths.metadata) / metadataBlock)
+  return dataBlocks > data.total || Math.min(metadataBlocks, mostMetadataBlocks) > metadata.total
 }
 
 /** Lets go of a metadata snapshot that a crash has left. */

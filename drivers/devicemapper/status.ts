@@ -68,8 +68,18 @@ export function parsePoolTable(line: string): PoolTable | null {
   return { size: Number(length) * sectorSize, metadata, data, blockSize: Number(block) * sectorSize }
 }
 
+export const metadataBlock: Bytes = 4096
+
+/** The kernel uses no more of a metadata device: THIN_METADATA_MAX_BLOCKS. */
+export const mostMetadataBlocks = 255 * (2 ** 14 - 64)
+
+/** The kernel keeps a tenth, 4 MiB at most, for itself. */
+export function isMetadataFull({ metadata: { used, total } }: PoolStatus): boolean {
+  return total > 0 && used + Math.min(1024, Math.floor(total / 10)) >= total
+}
+
 /** What the metadata device of a pool must hold, by the kernel's formula: 48 bytes for each block, 2 MiB at least, 16 GiB at most. */
 export function metadataSize(data: Bytes, blockSize: Bytes): Bytes {
-  const bytes = Math.ceil((48 * data) / blockSize / 4096) * 4096
+  const bytes = Math.ceil((48 * data) / blockSize / metadataBlock) * metadataBlock
   return Math.min(Math.max(bytes, 2 * 2 ** 20), 16 * 2 ** 30)
 }

@@ -48,9 +48,8 @@ export class PoolWatch {
 
   async #look(): Promise<void> {
     try {
-      if (await extendPool(this.#pool, this.#settings)) {
-        this.#log.info({ pool: this.#pool.name }, 'the thin pool has grown with its data device')
-      }
+      if (!(await extendPool(this.#pool, this.#settings, await this.#refresh()))) return
+      this.#log.info({ pool: this.#pool.name }, 'the thin pool has grown with its devices')
       await this.#refresh()
     } catch (error) {
       if (this.#stopped.signal.aborted || !isAppError(error)) return
