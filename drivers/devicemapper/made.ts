@@ -18,19 +18,18 @@ export interface Found {
   readonly thin: number
   readonly label: Label | null
   readonly superBlock: SuperBlock | null
-  /** Null when the device cannot tell. */
+  /** Null when the device cannot tell; not asked of one that has a label. */
   readonly mapped: Bytes | null
 }
 
 /** Looks at a thin device; null when there is none of this number. */
 export async function lookAt(storage: Storage, thin: number, signal?: AbortSignal): Promise<Found | null> {
   try {
-    return await withLabel(storage.pool.name, thin, signal, async (device) => ({
-      thin,
-      label: await readLabel(device),
-      superBlock: await readSuperBlock(device),
-      mapped: parseMapped(await statusOf(device, signal)),
-    }))
+    return await withLabel(storage.pool.name, thin, signal, async (device) => {
+      const label = await readLabel(device)
+      const mapped = label ? null : parseMapped(await statusOf(device, signal))
+      return { thin, label, superBlock: await readSuperBlock(device), mapped }
+    })
   } catch (error) {
     if (isAppError(error, 'NOT_FOUND')) return null
     throw error

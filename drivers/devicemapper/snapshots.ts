@@ -1,9 +1,11 @@
 /** Snapshots: thin devices that share their blocks with the volume. Taken at one instant, in no time, whatever the size. */
 
-import { realpath } from 'node:fs/promises'
+import { readFile, realpath } from 'node:fs/promises'
 import type { BlockSource, DriverContext, SnapshotSpec, SnapshotTaken } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
+import { run } from '../../src/system/exec.ts'
+import { readMounts } from '../../src/system/mount.ts'
 import { changesOf } from './delta.ts'
 import { activate, deactivateWhenUnused, findDevice, nodeOf, type Subject } from './devices.ts'
 import { message, whileSuspended } from './dmsetup.ts'
@@ -11,6 +13,7 @@ import { snapshotMountOptions } from './filesystem.ts'
 import { drop, type Found, lookAt, ownCandidates } from './made.ts'
 import { type SnapshotState, snapshotStateOf, stateOf } from './options.ts'
 import { gone, type Storage, snapshotSubject, thinOf } from './storage.ts'
+import type { ActiveDevice } from './sysfs.ts'
 import { mountPlace, mountThin, unmountThin, withActive } from './volumes.ts'
 
 /** As `SnapshotCapability.create`. */
@@ -75,9 +78,22 @@ async function copyTo(storage: Storage, numbers: number[], id: string, origin: n
 export async function copyThin({ pool }: Storage, thin: number, origin: number, subject: Subject): Promise<void> {
   const copy = () => message(pool.name, `create_snap ${thin} ${origin}`)
   const device = findDevice(subject)
-  if (device) await whileSuspended(device.name, copy)
-  else await copy()
+  if (!device) return copy()
+  await writeOut(device)
+  await whileSuspended(device.name, copy)
 }
+
+/** Writers wait as long as their file system is suspended, which begins with writing all of it out: most of that is done before. */
+async function writeOut({ number }: ActiveDevice): Promise<void> {
+  const place = readMounts().find((entry) => entry.device === number)?.mountpoint
+  const [, kibibytes] = /^Dirty: +(\d+) kB$/m.exec(await readFile('/proc/meminfo', 'utf8')) ?? []
+  if (place === undefined || Number(kibibytes) < worthWriting) return
+  // What cannot be written now will not be then, and the copy is what was written.
+  await run('sync', ['--file-system', '--', place]).catch(() => undefined)
+}
+
+/** Of all the machine's memory, in KiB. */
+const worthWriting = 16_384
 
 function isOurs(found: Found | null, volume: Volume): found is Found {
   return found?.label?.volume === volume.id
