@@ -53,7 +53,8 @@ export async function checkPool(storage: Storage, ctx: DriverContext, known: rea
     ...roomFindings(storage, status),
     ...promiseFindings(storage, status),
   ]
-  if (status.mode === 'failed') return findings
+  // Such a pool takes no messages, without which its devices cannot be listed.
+  if (status.mode === 'failed' || status.mode === 'ro') return findings
   try {
     const thins = new Set(await listThins(storage.pool, ctx.signal))
     return [...findings, ...lostFindings(storage, known, thins), ...(await strayFindings(storage, ctx, thins))]

@@ -51,11 +51,12 @@ export async function openPool(settings: Settings, directory: string, isKnown: b
   }
   if (place.kind === 'loop') await makeDirectory(directory)
   const devices = await poolDevices(place, settings.blockSize, directory)
-  if (table) return takeOver(place.name, table, devices)
+  if (table) return { ...takeOver(place.name, table, devices), ...devices }
   await activatePool(settings, devices, isKnown, log)
   const made = await activeTable(place.name)
   if (!made) throw new AppError('UNAVAILABLE', `thin pool ${place.name} is gone again`)
-  return poolOf(place.name, made, true)
+  // By the names that the user knows them by.
+  return { ...poolOf(place.name, made, true), ...devices }
 }
 
 /** @returns null when no device has this name @throws FAILED_PRECONDITION when it is something else */
