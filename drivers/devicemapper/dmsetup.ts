@@ -128,6 +128,11 @@ export async function whileSuspended(name: string, use: () => Promise<void>): Pr
   }
 }
 
+/** Whether the kernel has a target of this name loaded: it looks for its module when a table first names it. */
+export async function hasTarget(name: string): Promise<boolean> {
+  return (await dmsetup(['targets'])).split('\n').some((line) => line.startsWith(`${name} `))
+}
+
 /** The table of a device: `START LENGTH TARGET ARGUMENTS`. @throws NOT_FOUND */
 export async function tableOf(name: string): Promise<string> {
   return (await dmsetup(['table', name])).trim()

@@ -7,7 +7,7 @@ import type { Log } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Bytes } from '../../src/model.ts'
 import { nodeOf } from './devices.ts'
-import { createDevices, message, replaceTable, statusOf, tableOf } from './dmsetup.ts'
+import { createDevices, hasTarget, message, replaceTable, statusOf, tableOf } from './dmsetup.ts'
 import type { Settings } from './options.ts'
 import { ensureBlank, makeDirectory, type PoolDevices, poolDevices, readMetadata } from './pool-devices.ts'
 import {
@@ -109,10 +109,18 @@ async function activatePool(settings: Settings, devices: PoolDevices, isKnown: b
       )
     }
     if (isAppError(error, 'INTERNAL', 'NOT_FOUND')) {
+      if (!(await hasTarget('thin-pool'))) throw noThinPools()
       throw brokenPool({ name, own: true, ...devices }, `it cannot be made active: ${error.message}`)
     }
     throw error
   }
+}
+
+function noThinPools(): AppError {
+  return new AppError(
+    'UNAVAILABLE',
+    'this kernel has device-mapper, but no thin pools; install or load its module dm-thin-pool (modprobe dm-thin-pool), or use another driver',
+  )
 }
 
 async function prepareNew({ data, metadata }: PoolDevices, blockSize: Bytes, isKnown: boolean): Promise<void> {
