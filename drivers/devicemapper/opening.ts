@@ -27,6 +27,9 @@ export interface Opened {
   readonly lock: FileLock
 }
 
+/** Each of them runs a few programs, and mkfs has the disk to do. */
+const makersAtOnce = 8
+
 /** Programs, by the Debian package that has them. */
 const programs: Readonly<Record<string, string>> = {
   dmsetup: 'dmsetup',
@@ -54,7 +57,8 @@ export async function openStorage(
     await takeDownUnused(pool)
     const watch = new PoolWatch(pool, settings, status, ctx.log)
     const registry = new Registry(known, snapshots)
-    const storage = { settings, pool, registry, turns: new Turns(), scratch, settled: new Set<string>() }
+    const turns = { turns: new Turns(), makers: new Turns(makersAtOnce) }
+    const storage = { settings, pool, registry, ...turns, scratch, settled: new Set<string>() }
     return { storage: { ...storage, status: () => watch.status() }, watch, lock }
   } catch (error) {
     lock.release()

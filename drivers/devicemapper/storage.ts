@@ -15,6 +15,8 @@ export interface Storage {
   readonly pool: Pool
   readonly registry: Registry
   readonly turns: Turns
+  /** For the making of volumes. */
+  readonly makers: Turns
   /** A directory in which the driver mounts for itself. */
   readonly scratch: string
   /** Ids of volumes that are known to have been unmounted as it should be: nothing in their logs is to be replayed. */

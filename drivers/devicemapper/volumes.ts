@@ -67,7 +67,7 @@ export async function createVolume(storage: Storage, ctx: DriverContext, spec: V
 
 /** Makes a volume's thin device and fills it; one that is there is success. Failed, it leaves nothing. */
 export async function makeVolume(storage: Storage, ctx: DriverContext, making: Making): Promise<VolumeState> {
-  const { registry, turns } = storage
+  const { registry, turns, makers } = storage
   const { spec } = making
   return turns.with(spec.id, ctx.signal, async () => {
     registry.ensureNameFree(spec)
@@ -76,7 +76,7 @@ export async function makeVolume(storage: Storage, ctx: DriverContext, making: M
       if (found?.label?.complete) return stateFound(found)
     }
     await ensureRoom(storage, making.size, spec.id)
-    return makeAt(storage, ctx, making)
+    return makers.with('all', ctx.signal, () => makeAt(storage, ctx, making))
   })
 }
 

@@ -48,3 +48,18 @@ test('who gives up waiting leaves by the reason, and the turn goes to the next; 
   await expect(failing).rejects.toThrow('failed')
   expect(await turns.with('a', undefined, async () => 'free')).toBe('free')
 })
+
+test('several may have a turn at once, and no more than so many', async () => {
+  const turns = new Turns(2)
+  let [running, most] = [0, 0]
+  const work = async (): Promise<void> => {
+    most = Math.max(most, ++running)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    running--
+  }
+  const failing = turns.with('all', undefined, () => Promise.reject(new Error('failed')))
+  const all = Array.from({ length: 10 }, () => turns.with('all', undefined, work))
+  await expect(failing).rejects.toThrow('failed')
+  await Promise.all(all)
+  expect([running, most]).toEqual([0, 2])
+})
