@@ -4,7 +4,6 @@
  * Facts: thin_delta(8), thin_dump(8); their XML.
  */
 
-import { Mutex } from 'async-mutex'
 import type { DriverContext, Extent } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Bytes } from '../../src/model.ts'
@@ -12,6 +11,7 @@ import { exec } from '../../src/system/exec.ts'
 import { ignoringGone, message } from './dmsetup.ts'
 import type { SnapshotState } from './options.ts'
 import type { Pool } from './pool.ts'
+import { Turns } from './turns.ts'
 
 /** Null where it is not known. */
 export interface Changes {
@@ -19,12 +19,11 @@ export interface Changes {
   readonly changed: readonly Extent[] | null
 }
 
-const metadataSnapshot = new Mutex()
+const turns = new Turns()
 
 /** Calls `use` while the metadata's snapshot is there. @throws IN_USE when another program has one */
-export async function withMetadata<T>(pool: Pool, signal: AbortSignal, use: () => Promise<T>): Promise<T> {
-  return metadataSnapshot.runExclusive(async () => {
-    signal.throwIfAborted()
+async function withMetadata<T>(pool: Pool, signal: AbortSignal, use: () => Promise<T>): Promise<T> {
+  return turns.with(pool.name, signal, async () => {
     await message(pool.name, 'reserve_metadata_snap')
     try {
       return await use()

@@ -220,7 +220,7 @@ export async function mountVolume(storage: Storage, ctx: DriverContext, volume: 
 }
 
 /** @throws FAILED_PRECONDITION when there is nothing to be mounted yet */
-export function mountable(volume: Volume, { fs }: VolumeState): FileSystem {
+function mountable(volume: Volume, { fs }: VolumeState): FileSystem {
   if (fs) return fs
   throw new AppError(
     'FAILED_PRECONDITION',
