@@ -105,10 +105,9 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     socket: socketInside,
     'plugin-socket': pluginInside,
     'docker-socket': '/run/docker.sock',
-    'driver-opt': [
-      `vfs.path=${vfs}`,
-      ...(options.driver?.settings ?? []).map((text) => `${options.driver?.name}.${text}`),
-    ],
+    'driver-opt': options.driver
+      ? options.driver.settings.map((text) => `${options.driver?.name}.${text}`)
+      : [`vfs.path=${vfs}`],
     driver: [options.driver?.name ?? 'vfs'],
   }
   for (const path of [socket, pluginSocket]) mkdirSync(dirname(path), { recursive: true })
@@ -132,8 +131,8 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     async start(wanted = 'recovered') {
       current = await sandbox.start('daemon', process.execPath, [daemonProgram, JSON.stringify(flags), placeFile])
       try {
-        await untilListening(pluginSocket, 20_000)
-        if (wanted === 'recovered') await until('the daemon is ready', 30_000, () => isReady(bed))
+        await untilListening(pluginSocket, 60_000)
+        if (wanted === 'recovered') await until('the daemon is ready', 60_000, () => isReady(bed))
       } catch (error) {
         throw new Error(`the daemon did not start:\n${sandbox.readLog('daemon').slice(-4_000)}`, { cause: error })
       }
