@@ -8,4 +8,5 @@ import type { DriverModule } from '../src/driver.ts'
 /** Driver name -> its module. */
 export const driverModules: Readonly<Record<string, () => Promise<DriverModule>>> = {
   vfs: async () => (await import('./vfs/vfs.ts')).vfs,
+  devicemapper: async () => (await import('./devicemapper/devicemapper.ts')).devicemapper,
 }

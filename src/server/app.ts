@@ -35,6 +35,7 @@ export function buildAdminApp(services: Services, { logger }: AdminOptions = {})
     // Node's default closes idle connections of a client that is about to use them.
     keepAliveTimeout: 0,
     requestTimeout: 0,
+    http: { headersTimeout: 0 }, // It is the client's to say how long it waits, also for a daemon that has much to do.
     // A name has up to 127 characters, and VOLUME@SNAPSHOT has two.
     routerOptions: { maxParamLength: 300 },
     frameworkErrors: answerError,

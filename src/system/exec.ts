@@ -28,7 +28,7 @@ export interface ExecOptions {
   readonly supervised?: boolean
   /** The kernel kills it when this process dies, however that ends. */
   readonly bound?: boolean
-  /** Calls this with each chunk of stdout as it comes. */
+  /** Calls this with each chunk of stdout as it comes; it is not kept then, and may be of any length. */
   readonly onStdout?: (chunk: string) => void
 }
 
@@ -57,6 +57,7 @@ export async function run(program: string, args: readonly string[], options: Exe
   const child = execa(file, argv, {
     reject: false,
     maxBuffer: maxOutput,
+    buffer: { stdout: !options.onStdout },
     env: { LC_ALL: 'C', ...options.env },
     stdin: stdinOf(options),
     ...(options.input !== undefined && { input: options.input }),

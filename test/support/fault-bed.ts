@@ -66,6 +66,17 @@ export interface FaultBedOptions {
   /** Where root and vfs are below the sandbox's directory; default `root` and `vfs`. */
   readonly root?: string
   readonly vfs?: string
+  /** The driver of all volumes, instead of vfs. */
+  readonly driver?: FaultBedDriver
+}
+
+/** A driver that is looked at in its own way. */
+export interface FaultBedDriver {
+  readonly name: string
+  /** As `KEY=VALUE`. */
+  readonly settings: readonly string[]
+  /** What of its storage does not agree with the catalog. */
+  problems(volumes: readonly VolumeView[], snapshots: readonly SnapshotView[]): Promise<string[]>
 }
 
 /** Started. Needs root and a build. */
@@ -94,7 +105,10 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     socket: socketInside,
     'plugin-socket': pluginInside,
     'docker-socket': '/run/docker.sock',
-    'driver-opt': [`vfs.path=${vfs}`],
+    'driver-opt': options.driver
+      ? options.driver.settings.map((text) => `${options.driver?.name}.${text}`)
+      : [`vfs.path=${vfs}`],
+    driver: [options.driver?.name ?? 'vfs'],
   }
   for (const path of [socket, pluginSocket]) mkdirSync(dirname(path), { recursive: true })
   let current: SandboxProcess | undefined
@@ -117,8 +131,8 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     async start(wanted = 'recovered') {
       current = await sandbox.start('daemon', process.execPath, [daemonProgram, JSON.stringify(flags), placeFile])
       try {
-        await untilListening(pluginSocket, 20_000)
-        if (wanted === 'recovered') await until('the daemon is ready', 30_000, () => isReady(bed))
+        await untilListening(pluginSocket, 60_000)
+        if (wanted === 'recovered') await until('the daemon is ready', 60_000, () => isReady(bed))
       } catch (error) {
         throw new Error(`the daemon did not start:\n${sandbox.readLog('daemon').slice(-4_000)}`, { cause: error })
       }
@@ -149,7 +163,7 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     },
     read: (name) => (name.includes('@') ? readSnapshot(bed, name) : readVolume(bed, name)),
     mounts: () => readMounts(running().pid).filter(({ mountpoint }) => mountpoint.startsWith(`${sandbox.directory}/`)),
-    problems: (held = []) => findProblems(bed, held),
+    problems: (held = []) => findProblems(bed, held, options.driver),
     [Symbol.asyncDispose]: () => sandbox.close(),
   }
   return bed
@@ -224,23 +238,36 @@ async function exchange(socket: string, bytes: string): Promise<string> {
 /** About the machine, not about what a crash has left. */
 const otherFindings = ['little-room', 'no-room', 'overcommitment', 'started-after-docker']
 
-async function findProblems(bed: FaultBed, held: readonly string[]): Promise<string[]> {
+async function findProblems(bed: FaultBed, held: readonly string[], driver?: FaultBedDriver): Promise<string[]> {
   const volumes = await bed.api<VolumeView[]>('GET', '/v1/volumes')
-  const trash = await bed.api<TrashView[]>('GET', '/v1/trash')
   const names = volumes.map(({ name }) => name).sort()
+  const snapshots = await bed.api<SnapshotView[]>('GET', '/v1/snapshots')
   return [
     ...(await doorsDisagree(bed, names)),
+    ...(driver ? await driver.problems(volumes, snapshots) : await vfsDisagrees(bed, volumes, snapshots, held)),
+    ...kernelDisagrees(bed, held),
+    ...(await findings(bed)),
+  ]
+}
+
+async function vfsDisagrees(
+  bed: FaultBed,
+  volumes: readonly VolumeView[],
+  snapshots: readonly SnapshotView[],
+  held: readonly string[],
+): Promise<string[]> {
+  const trash = await bed.api<TrashView[]>('GET', '/v1/trash')
+  const names = volumes.map(({ name }) => name)
+  return [
     ...differences('folders of volumes', readdirSync(bed.sandbox.reach(`${bed.vfs}/volumes`)), names),
     ...differences(
       'folders in the trash',
       readdirSync(bed.sandbox.reach(`${bed.vfs}/trash`)),
       trash.map(({ name, id }) => `${name}~${id}`),
     ),
-    ...(await snapshotsDisagree(bed, volumes)),
+    ...snapshotsDisagree(bed, volumes, snapshots),
     ...(await draftsLeft(bed)),
-    ...kernelDisagrees(bed, held),
     ...(await loopsLeft(bed, held)),
-    ...(await findings(bed)),
   ]
 }
 
@@ -269,8 +296,11 @@ async function doorsDisagree(bed: FaultBed, names: readonly string[]): Promise<s
   return problems
 }
 
-async function snapshotsDisagree(bed: FaultBed, volumes: readonly VolumeView[]): Promise<string[]> {
-  const snapshots = await bed.api<SnapshotView[]>('GET', '/v1/snapshots')
+function snapshotsDisagree(
+  bed: FaultBed,
+  volumes: readonly VolumeView[],
+  snapshots: readonly SnapshotView[],
+): string[] {
   return volumes.flatMap(({ name }) => {
     const folder = bed.sandbox.reach(`${bed.vfs}/volumes/${name}/snapshots`)
     const found = existsSync(folder) ? readdirSync(folder) : []
