@@ -6,7 +6,7 @@
 import { defineConfig } from 'vitest/config'
 
 /** Run by scripts/test inside the kernel lab and nowhere else. */
-const labTests = ['test/conformance/vfs-lab.test.ts']
+const labTests = ['test/conformance/{vfs,nfs}-lab.test.ts']
 
 const minute = 60_000
 

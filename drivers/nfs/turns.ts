@@ -1,0 +1,82 @@
+/**
+ * Turns: who may change what on a share, one node and one call at a time. A turn is a claim that lasts as long as the process that took
+ * it gives signs of life; who waits for one gives up after a while, and says for whom it waited.
+ */
+
+import { setTimeout as pause } from 'node:timers/promises'
+import { AppError } from '../../src/errors.ts'
+import { type Claim, type Claims, isClaim } from './claims.ts'
+import type { Nodes } from './nodes.ts'
+
+const waitMs = 8_000
+const betweenMs = 100
+
+export class Turns {
+  readonly #claims: Claims
+  readonly #nodes: Nodes
+  /** What the daemon has taken for a service's whole operation: calls inside of it need no turn of their own. */
+  readonly #held = new Map<string, Claim>()
+
+  constructor(claims: Claims, nodes: Nodes) {
+    this.#claims = claims
+    this.#nodes = nodes
+  }
+
+  /** Keys that the daemon has. */
+  get held(): readonly string[] {
+    return [...this.#held.keys()]
+  }
+
+  isHeld(key: string): boolean {
+    return this.#held.has(key)
+  }
+
+  /** Takes the turn for the daemon, until `giveBack`. @throws ABORTED */
+  async hold(key: string, signal: AbortSignal): Promise<void> {
+    const claim = await this.#take(key, signal)
+    this.#held.set(key, claim)
+  }
+
+  async giveBack(key: string): Promise<void> {
+    const claim = this.#held.get(key)
+    this.#held.delete(key)
+    if (claim) await this.#claims.release(claim).catch(() => undefined)
+  }
+
+  /** This node has been silent for too long: nothing is its any more. @returns what it had */
+  forfeit(): readonly string[] {
+    const keys = this.held
+    for (const key of keys) void this.giveBack(key)
+    return keys
+  }
+
+  /** Runs `work` in a turn of its own, or in that of the daemon. @throws ABORTED with who has it */
+  async with<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (this.#held.has(key)) return work()
+    const claim = await this.#take(key, signal)
+    try {
+      return await work()
+    } finally {
+      await this.#claims.release(claim).catch(() => undefined) // It can be taken again by this process, as claims.ts says.
+    }
+  }
+
+  async #take(key: string, signal: AbortSignal): Promise<Claim> {
+    const deadline = performance.now() + waitMs
+    for (;;) {
+      signal.throwIfAborted()
+      const result = await this.#claims.take(`lock.${key}`, (holder) => this.#nodes.isOver(holder))
+      if (isClaim(result)) return result
+      if (performance.now() > deadline) {
+        throw new AppError(
+          'ABORTED',
+          `node ${result.holder.name} is changing ${key} on the share; try again when it is done`,
+          {
+            details: { node: result.holder.name },
+          },
+        )
+      }
+      await pause(betweenMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined)
+    }
+  }
+}

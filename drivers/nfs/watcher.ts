@@ -1,0 +1,177 @@
+/**
+ * Keeps looking at a share: gives this node's signs of life and hears those of others, tells what has changed, whether the server
+ * answers, and what this node has lost. Each look is one at a time; one that hangs is told as a server that is away.
+ */
+
+import type { Log, SharedNews, SharedVolume } from '../../src/driver.ts'
+import { toAppError } from '../../src/errors.ts'
+import { isStale } from './json-file.ts'
+import type { Mounted } from './mounted.ts'
+import type { LeaseTimes } from './nodes.ts'
+import { type FolderKey, readAll, readVolume } from './records.ts'
+import type { Share } from './share.ts'
+
+/** Between two looks. */
+const lookMs = 400
+/** A look takes some round trips: one that takes so long is told as a server that is away. */
+const slowMs = 3_000
+/** Everything is read anew, in case something was missed. */
+const allMs = 300_000
+
+export interface WatcherOptions {
+  readonly share: Share
+  readonly mounted: Mounted
+  readonly times: LeaseTimes
+  readonly log: Log
+  tell(news: SharedNews): void
+  /** This node has been silent for so long that nothing is its any more. */
+  forfeited(): void
+  /** The server does not know the mount any more: it has to be mounted anew. */
+  stale(): void
+}
+
+export class Watcher {
+  readonly #options: WatcherOptions
+  readonly #timers: NodeJS.Timeout[] = []
+  readonly #known = new Map<FolderKey, SharedVolume>()
+  #reason: string | null = null
+  #looking: number | undefined
+  #beating = false
+  /** Without asking the server, and with: the one must not wait for the other. */
+  readonly #guarding = { silent: false, asking: false }
+  #isListed = false
+  #readAllAt = Number.NEGATIVE_INFINITY
+  /** Whether anybody wants to know what is on the share. */
+  #watched = false
+
+  constructor(options: WatcherOptions) {
+    this.#options = options
+  }
+
+  /** Why the server does not answer; null: it does. */
+  get away(): string | null {
+    return this.#reason
+  }
+
+  start(): void {
+    const { beatMs } = this.#options.times
+    this.#timers.push(
+      setInterval(() => void this.#look(), lookMs),
+      setInterval(() => void this.#beat(), beatMs),
+    )
+    void this.#look()
+  }
+
+  stop(): void {
+    for (const timer of this.#timers) clearInterval(timer)
+  }
+
+  /** From now on everything is told. */
+  watch(): void {
+    this.#watched = true
+    this.#isListed = false
+  }
+
+  async #look(): Promise<void> {
+    const now = performance.now()
+    if (this.#looking !== undefined) {
+      if (now - this.#looking > slowMs) this.#reach(`no answer for ${Math.round((now - this.#looking) / 1000)} s`)
+      return
+    }
+    this.#looking = now
+    try {
+      await this.#lookOnce()
+    } catch (error) {
+      if (isStale(error)) this.#options.stale()
+      this.#reach(toAppError(error).message)
+    } finally {
+      this.#looking = undefined
+    }
+  }
+
+  async #lookOnce(): Promise<void> {
+    const { nodes, label } = this.#options.share
+    const { changes, isNew } = await nodes.look()
+    this.#reach(null)
+    if (!this.#watched) return
+    if (isNew || !this.#isListed) this.#options.tell({ kind: 'nodes', storage: label, nodes: nodes.list() })
+    const isDue = !this.#isListed || changes === null || performance.now() - this.#readAllAt > allMs
+    if (isDue) await this.#tellAll()
+    else for (const key of new Set(changes)) await this.#tellOf(key)
+  }
+
+  async #tellAll(): Promise<void> {
+    const { label, work } = this.#options.share
+    this.#readAllAt = performance.now()
+    const all = await readAll(work.layout)
+    this.#known.clear()
+    for (const [key, volume] of all) this.#known.set(key, volume)
+    this.#isListed = true
+    this.#options.tell({ kind: 'listing', storage: label, volumes: [...all.values()] })
+  }
+
+  async #tellOf(key: FolderKey): Promise<void> {
+    const { label, work } = this.#options.share
+    const before = this.#known.get(key)
+    const volume = await readVolume(work.layout, key)
+    if (volume) {
+      this.#known.set(key, volume)
+      this.#options.tell({ kind: 'changed', storage: label, volume })
+    } else this.#known.delete(key)
+    const { id } = before?.volume ?? {}
+    if (id === undefined || id === volume?.volume.id) return
+    // It may just have moved, which is told of its new place.
+    const isElsewhere =
+      [...this.#known.values()].some((other) => other.volume.id === id) || (await this.#isTrashed(before))
+    if (!isElsewhere) this.#options.tell({ kind: 'gone', storage: label, volumeId: id })
+  }
+
+  async #isTrashed(before: SharedVolume | undefined): Promise<boolean> {
+    if (!before || 'deletedAt' in before.volume) return false
+    const { id, name } = before.volume
+    return (await readVolume(this.#options.share.work.layout, `trash/${name}~${id}`)) !== null
+  }
+
+  #reach(reason: string | null): void {
+    if (reason === this.#reason) return
+    const changed = (reason === null) !== (this.#reason === null)
+    this.#reason = reason
+    if (!changed) return
+    if (reason === null) this.#isListed = false
+    const { label } = this.#options.share
+    this.#options.log[reason === null ? 'info' : 'warn'](
+      { share: label, reason },
+      reason === null ? 'the NFS server answers' : 'the NFS server does not answer',
+    )
+    this.#options.tell({ kind: 'reach', storage: label, reason })
+  }
+
+  async #beat(): Promise<void> {
+    const { share, times } = this.#options
+    const silent = share.own.silentMs > times.fenceMs
+    if (silent) this.#options.forfeited()
+    void this.#guard(silent)
+    if (this.#beating) return
+    this.#beating = true
+    // The look at the nodes tells of a server that is away.
+    await share.own.write().catch(() => undefined)
+    this.#beating = false
+  }
+
+  async #guard(silent: boolean): Promise<void> {
+    const way = silent ? 'silent' : 'asking'
+    if (this.#guarding[way]) return
+    this.#guarding[way] = true
+    const { share, mounted, log } = this.#options
+    try {
+      for (const { id, name, detail } of await mounted.guard(silent)) {
+        log.error({ share: share.label, volume: name, detail }, 'this node has lost its right to a volume')
+        this.#options.tell({ kind: 'lost', storage: share.label, volumeId: id, detail })
+      }
+    } catch {
+      // The server does not answer: the next beat tries again.
+    } finally {
+      this.#guarding[way] = false
+    }
+  }
+}
