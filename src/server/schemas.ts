@@ -64,6 +64,10 @@ export const volumeView = viewOf<VolumeView>()(
       },
       hooks: { ...hooks, description: 'run before and after a snapshot' },
       scope,
+      nodes: {
+        ...array(object({ name: text, alive: { type: 'boolean', description: 'heard of in time' } })),
+        description: 'other nodes that have it mounted',
+      },
       status: { enum: ['ok', 'degraded', 'missing'] },
       statusDetail: text,
       snapshots: array(object({ name: text, createdAt: time })),

@@ -35,6 +35,7 @@ function newVolume(name: string): VolumeView {
     origin: null,
     hooks: {},
     scope: 'local',
+    nodes: [],
     status: 'ok',
     snapshots: [],
     lastBackup: null,
@@ -178,6 +179,7 @@ export function fakeServices(): FakeServices {
     },
     mounts: {
       get: () => undefined,
+      find: async () => undefined,
       list: () => [],
       generation: 0,
       async mount(name, mountId) {

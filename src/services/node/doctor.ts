@@ -16,7 +16,7 @@ import { checkTargets } from '../backups/target-check.ts'
 import { type Core, hiddenTarget, mountsFolder } from '../core.ts'
 import { volumesInTheMaking } from '../journal/in-the-making.ts'
 import { checkSchedules } from '../schedules/schedule-check.ts'
-import { volumeTrouble } from '../volumes/views.ts'
+import { recordTrouble } from '../volumes/views.ts'
 
 interface Patient {
   readonly core: Core
@@ -186,7 +186,7 @@ const checks: Readonly<Record<string, Check>> = {
 }
 
 function checkRecord(core: Core, volume: Volume): Finding[] {
-  const trouble = volumeTrouble(core, volume)
+  const trouble = recordTrouble(core, volume)
   if (trouble === undefined) return []
   const check = volume.damage === undefined ? 'unusable-volume' : 'damaged-record'
   const remedy = core.drivers.get(volume.driver)

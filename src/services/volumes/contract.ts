@@ -19,6 +19,8 @@ export interface VolumeView {
   readonly origin: string | null
   readonly hooks: Hooks
   readonly scope: 'local' | 'global'
+  /** Other nodes that have it mounted; `alive` when they were heard of in time. */
+  readonly nodes: readonly { readonly name: string; readonly alive: boolean }[]
   readonly status: 'ok' | 'degraded' | 'missing'
   readonly statusDetail?: string
   readonly snapshots: readonly { readonly name: string; readonly createdAt: Timestamp }[]
@@ -115,6 +117,8 @@ export interface DockerVolume {
 export interface MountService {
   /** Local state only; undefined when there is no such volume. O(1). */
   get(name: string): DockerVolume | undefined
+  /** As `get`; one that this node does not know is looked for on storage that it shares with others, within 2 s. */
+  find(name: string): Promise<DockerVolume | undefined>
   /** Name and mountpoint of every volume. */
   list(): readonly { readonly name: string; readonly mountpoint: string }[]
   /** Rises with every change that `list` or `get` would show; lets a door keep a rendered answer. */
