@@ -8,27 +8,33 @@ import type { DriverContext, Log, SharedNews } from '../../src/driver.ts'
 import { AppError, toAppError } from '../../src/errors.ts'
 import type { Volume } from '../../src/model.ts'
 import { type Claim, isClaim } from './claims.ts'
+import { endKeeper, Keeping } from './keeping.ts'
 import { Mounted } from './mounted.ts'
 import { placeOf, unbind } from './mounting.ts'
+import type { LeaseTimes } from './nodes.ts'
 import { labelOf } from './options.ts'
 import type { FromChild, SiteOptions, ToChild } from './protocol.ts'
-import { explained, openShare } from './share.ts'
+import { Pulse } from './pulse.ts'
+import { RemoteArchive } from './remote-archive.ts'
+import { explained, openShare, type Share } from './share.ts'
 import * as volumes from './volumes.ts'
 import { Watcher } from './watcher.ts'
 
 /** The export, open. */
 interface Site extends volumes.Desk {
   readonly watcher: Watcher
+  readonly pulse: Pulse
 }
 
 const retryMs = 2_000
-/** An export takes less than a second to open. */
-const slowMs = 3_000
+/** An export takes less than a second to open, and more than that only where a server is slow or away. */
+const slowMs = 5_000
 const progressEveryMs = 100
 
 const session = randomUUID()
 const calls = new Map<number, AbortController>()
 const leases = new Map<string, Claim>()
+const archive = new RemoteArchive(say)
 let options: SiteOptions | undefined
 let opening: Promise<Site> | undefined
 let site: Site | undefined
@@ -42,7 +48,8 @@ process.on('message', (message: ToChild) => {
   else if (message.type === 'call') void answer(message)
   else if (message.type === 'cancel') calls.get(message.id)?.abort(new AppError('CANCELLED', 'cancelled'))
   else if (message.type === 'watch') watch()
-  else void end()
+  else if (message.type === 'end') void end()
+  else archive.hear(message)
 })
 
 function say(message: FromChild): void {
@@ -89,21 +96,38 @@ async function open(): Promise<Site> {
   const slow = setTimeout(() => away('no answer yet'), slowMs)
   try {
     const ctx: DriverContext = { signal: new AbortController().signal, log, progress: () => undefined }
-    const share = await openShare(options, { node, name, session }, ctx)
-    const mounted = new Mounted(share)
+    const share = await openShare(options, { node, name, session }, archive, ctx)
+    const keeping = new Keeping({
+      ...{ label: storage, local: share.local, holdfast: share.holdfast },
+      node,
+      name,
+      times,
+    })
+    const mounted = new Mounted(share, () => keeping.begin())
+    await endKeeper(share.local)
+    await mounted.restore()
     await mounted.takeOver()
     await share.nodes.look()
-    const watcher = new Watcher({ share, mounted, times, log, tell, forfeited, stale: () => process.exit(1) })
-    if (watched) watcher.watch()
-    watcher.start()
+    const site = { share, mounted, ...looksAt(share, mounted, times) }
     tell({ kind: 'reach', storage, reason: null })
-    return { share, mounted, watcher }
+    return site
   } catch (error) {
     away(toAppError(error).message)
     throw error
   } finally {
     clearTimeout(slow)
   }
+}
+
+function looksAt(share: Share, mounted: Mounted, times: LeaseTimes): Pick<Site, 'watcher' | 'pulse'> {
+  const { label, own } = share
+  const watcher = new Watcher({ share, log, tell, stale: () => process.exit(1) })
+  const lost = (volumeId: string, detail: string) => tell({ kind: 'lost', storage: label, volumeId, detail })
+  const pulse = new Pulse({ label, own, mounted, times, log, sign: () => own.write(), silent: forfeited, lost })
+  if (watched) watcher.watch()
+  watcher.start()
+  pulse.start()
+  return { watcher, pulse }
 }
 
 function watch(): void {
@@ -113,6 +137,7 @@ function watch(): void {
 
 /** What others may take by now, this node does not have any more. */
 function forfeited(): void {
+  archive.forfeit()
   for (const key of site?.share.turns.forfeit() ?? []) say({ type: 'lost', key: `lock ${key}` })
   for (const [key, claim] of leases) {
     say({ type: 'lost', key: `lease ${key}` })
@@ -124,7 +149,8 @@ function forfeited(): void {
 async function end(): Promise<void> {
   const last = site
   last?.watcher.stop()
-  await Promise.all([last?.share.work.cleaner.stop(), last?.share.data.cleaner.stop()])
+  await last?.pulse.stop()
+  await Promise.all([last?.share.work.cleaner.stop(), last?.share.data.cleaner.stop(), last?.share.archive.stop()])
   await last?.share.own.leave().catch(() => undefined)
   say({ type: 'ended' })
 }
@@ -156,7 +182,7 @@ const methods: Readonly<Record<string, Method>> = {
   'trim.trim': volumes.trim,
   'shared.publish': (desk, _ctx, ...args: Tail<typeof volumes.publish>) => volumes.publish(desk, ...args),
   'shared.find': (desk, _ctx, name: string) => volumes.look(desk, name),
-  'shared.takeover': (desk, _ctx, volume: Volume, force: boolean) => desk.mounted.takeover(volume, force),
+  'shared.takeover': volumes.takeover,
   'shared.hold': async (desk, ctx, key: string) => {
     await desk.share.turns.hold(key, ctx.signal)
     return volumes.look(desk, key)

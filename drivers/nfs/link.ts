@@ -7,9 +7,10 @@
 import { extname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import type { DriverContext, Log, SharedNews } from '../../src/driver.ts'
+import type { DriverContext, Log, SharedNews, TreeArchive } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import { type ChildEnd, type TalkingChild, talk } from '../../src/system/exec.ts'
+import { ArchiveDesk } from './archive-desk.ts'
 import { labelOf } from './options.ts'
 import type { FromChild, SiteOptions, ToChild } from './protocol.ts'
 
@@ -52,6 +53,7 @@ interface Life {
   readonly child: TalkingChild
   readonly calls: Map<number, Waiting>
   readonly left: PromiseWithResolvers<void>
+  readonly archive: ArchiveDesk
   /** Since when the server does not answer, and what it is like; null while it does. */
   away: { readonly since: number; readonly reason: string } | null
 }
@@ -61,6 +63,7 @@ export class Link {
   readonly #options: SiteOptions
   readonly #log: Log
   readonly #tell: (news: SharedNews) => void
+  readonly #archive: TreeArchive
   readonly #lost = new Map<string, (reason: AppError) => void>()
   readonly #timer: NodeJS.Timeout
   #life: Life | undefined
@@ -69,12 +72,13 @@ export class Link {
   #watched = false
   #stopped = false
 
-  /** Starts nothing yet. @param tell news, once it is watched */
-  constructor(options: SiteOptions, log: Log, tell: (news: SharedNews) => void) {
+  /** Starts nothing yet. @param tell news, once it is watched @param archive of snapshots that the server cannot copy */
+  constructor(options: SiteOptions, log: Log, tell: (news: SharedNews) => void, archive: TreeArchive) {
     this.label = labelOf(options.place)
     this.#options = options
     this.#log = log
     this.#tell = tell
+    this.#archive = archive
     this.#timer = setInterval(() => this.#lookAtTheClock(), 500).unref()
   }
 
@@ -143,7 +147,8 @@ export class Link {
       ...{ nodeArgs, env, nice: 0 },
       onMessage: (message) => this.#hear(life, message as FromChild),
     })
-    const life: Life = { child, calls: new Map(), left: Promise.withResolvers(), away: null }
+    const archive = new ArchiveDesk(this.#archive, this.#log)
+    const life: Life = { child, calls: new Map(), left: Promise.withResolvers(), archive, away: null }
     this.#life = life
     child.send({ type: 'open', options: this.#options } satisfies ToChild)
     if (this.#watched) child.send({ type: 'watch' } satisfies ToChild)
@@ -158,6 +163,8 @@ export class Link {
     else if (message.type === 'lost')
       this.#lose(message.key, `this node's ${message.key} on ${this.label} is over: the server was away for too long`)
     else if (message.type === 'ended') life.left.resolve()
+    else if (message.type === 'archive' || message.type === 'archive-cancel')
+      life.archive.hear(message, (answer) => life.child.send(answer satisfies ToChild))
     else this.#answered(life, message)
   }
 
@@ -167,7 +174,7 @@ export class Link {
     if (this.#watched) this.#tell(news)
   }
 
-  #answered(life: Life, message: Extract<FromChild, { readonly id: number }>): void {
+  #answered(life: Life, message: Extract<FromChild, { type: 'done' | 'failed' | 'progress' }>): void {
     const call = life.calls.get(message.id)
     if (!call) return
     if (message.type === 'progress') call.ctx?.progress(message.done, message.total, message.unit)
@@ -226,6 +233,7 @@ export class Link {
     for (const { answer } of life.calls.values()) answer.reject(reason)
     life.calls.clear()
     for (const key of [...this.#lost.keys()]) this.#lose(key, reason.message)
+    life.archive.end()
     this.#abandoned++
     void life.child.kill(killMs)
     void life.child.ended.then(() => this.#abandoned--)

@@ -6,10 +6,11 @@
 import { stat } from 'node:fs/promises'
 import { AppError } from '../../src/errors.ts'
 import type { Volume } from '../../src/model.ts'
-import { locate, mountAt, usesOf } from '../../src/system/mount.ts'
+import { locate, mountAt } from '../../src/system/mount.ts'
 import { type Claim, isClaim, type Taken } from './claims.ts'
+import { fence, unfence } from './fencing.ts'
 import { isObject, isStale, readJson, writeJson } from './json-file.ts'
-import { makeReadOnly, unbind } from './mounting.ts'
+import { unbind } from './mounting.ts'
 import type { Share } from './share.ts'
 import { isSingle } from './states.ts'
 
@@ -19,37 +20,60 @@ interface Shown {
   readonly name: string
   /** Epoch and token of the right to it, when one node at a time has it. */
   readonly claim: Claim | null
+  /** Mounts that were made read-only while this node could not say whether it still has the right (fencing.ts). */
+  readonly closed?: readonly number[]
 }
 
-/** A right that this node has lost while it had the volume mounted. */
+/** A right that this node has lost, or cannot be sure of, while it has the volume mounted. */
 export interface Loss {
   readonly id: string
   readonly name: string
   readonly detail: string
+  /** Another node has it. */
+  readonly isLost: boolean
   /** Nothing here can write to it any more. */
   readonly isFenced: boolean
 }
 
+/** What of a share this needs. */
+type Shared = Pick<Share, 'local' | 'own' | 'nodes' | 'claims'>
+
 export class Mounted {
-  readonly #share: Share
+  readonly #share: Shared
+  /** Called when something is mounted. */
+  readonly #shows: () => void
   readonly #shown = new Map<string, Shown>()
   readonly #losses = new Map<string, Loss>()
 
-  constructor(share: Share) {
+  constructor(share: Shared, shows: () => void) {
     this.#share = share
+    this.#shows = shows
   }
 
   get losses(): readonly Loss[] {
     return [...this.#losses.values()]
   }
 
-  /** Takes over what an earlier life has left mounted. */
-  async takeOver(): Promise<void> {
+  /** Whether anything is mounted here; asks the kernel. */
+  get isShowing(): boolean {
+    return [...this.#shown.values()].some(({ place }) => mountAt(place))
+  }
+
+  /** Takes over what an earlier life has left mounted, as far as this node's own disk says. */
+  async restore(): Promise<void> {
     const content = await readJson(this.#file)
     for (const [id, entry] of Object.entries(isObject(content) ? content : {})) {
       const shown = shownOf(entry)
-      if (shown && mountAt(shown.place)) this.#shown.set(id, shown)
+      if (!shown || !mountAt(shown.place)) continue
+      this.#shown.set(id, shown)
+      const { name, closed } = shown
+      if (closed) this.#losses.set(id, { id, name, detail: 'an earlier life was not sure of it', ...unsure })
     }
+    if (this.isShowing) this.#shows()
+  }
+
+  /** Tells the others that this process speaks for the node now. */
+  async takeOver(): Promise<void> {
     await this.#share.own.takeOver((id) => this.#shown.has(id))
   }
 
@@ -57,6 +81,11 @@ export class Mounted {
   placeOf(id: string): string | undefined {
     const place = this.#shown.get(id)?.place
     return place !== undefined && mountAt(place) ? place : undefined
+  }
+
+  /** The right to a volume that is mounted here; undefined when it is not, or needs none. */
+  claimOf(id: string): Claim | undefined {
+    return this.placeOf(id) === undefined ? undefined : (this.#shown.get(id)?.claim ?? undefined)
   }
 
   /** @throws IN_USE when it is mounted here */
@@ -71,7 +100,10 @@ export class Mounted {
    * @param claim the right to it, when that is needed
    */
   async show(id: string, shown: Shown, show: () => Promise<void>): Promise<void> {
+    // What was made read-only shows what may be another's by now.
+    if (this.#losses.delete(id)) await unbind(shown.place)
     this.#shown.set(id, shown)
+    this.#shows()
     try {
       await Promise.all([this.#share.own.addMount(id), this.#save()])
       await show()
@@ -82,9 +114,11 @@ export class Mounted {
   }
 
   /** Unmounts, then tells the others; the right to it is given back. Not mounted is success. @throws IN_USE */
-  async hide(id: string, place: string): Promise<void> {
+  async hide(id: string, place: string, after?: () => Promise<void>): Promise<void> {
     await unbind(place)
-    if (this.#shown.has(id)) await this.#drop(id)
+    if (!this.#shown.has(id)) return
+    await after?.()
+    await this.#drop(id)
   }
 
   /** The right to a volume with `access=single`. @throws IN_USE with the node that has it */
@@ -121,30 +155,58 @@ export class Mounted {
   }
 
   /**
-   * Sees whether this node still has its rights, and makes read-only what it has lost.
-   * @param silent it could not give a sign of life for so long that others may take them
-   * @returns what was lost by now
+   * Sees whether this node still has its rights. While it could not give a sign of life for so long that others may take them, nothing here
+   * writes; it goes on when nobody has taken them.
+   * @param isSilent whether that is so
+   * @returns what is new
    */
-  async guard(silent: boolean): Promise<Loss[]> {
-    const lost: Loss[] = []
-    for (const [id, { claim, name, place }] of this.#shown) {
+  async guard(isSilent: () => boolean): Promise<Loss[]> {
+    const news: Loss[] = []
+    for (const [id, { claim }] of this.#shown) {
       const before = this.#losses.get(id)
-      if (!claim || before?.isFenced) continue
-      const why = silent ? 'this node could not reach the server for too long' : await this.#whyLost(claim, before)
-      if (why === null) continue
-      const { refused, detail } = await fence(place)
-      const loss = { id, name, detail: `${why}; ${detail}`, isFenced: refused === 0 }
-      this.#losses.set(id, loss)
-      if (!before || loss.isFenced) lost.push(loss)
+      if (!claim || (before?.isLost && before.isFenced)) continue
+      const why = isSilent() ? 'this node cannot reach the server' : await this.#whyLost(claim)
+      const now = await this.#respond(id, why, before, isSilent)
+      if (now && (before?.isLost !== now.isLost || before.isFenced !== now.isFenced)) news.push(now)
     }
-    return lost
+    return news
   }
 
-  async #whyLost(claim: Claim, before: Loss | undefined): Promise<string | null> {
-    // What was begun is finished, also when nobody has taken it meanwhile: containers have seen errors by then.
-    if ((await this.#share.claims.isOurs(claim)) && !before) return null
+  /** Once it is lost, it stays so. What was not sure before is only sure again while the others hear of this node. */
+  async #respond(id: string, why: string | null, before: Loss | undefined, isSilent: () => boolean) {
+    if (why !== null) return this.#fence(id, why, before?.isLost === true || !isSilent())
+    if (before && !isSilent()) await this.#resume(id)
+    return undefined
+  }
+
+  async #whyLost(claim: Claim): Promise<string | null> {
+    if (await this.#share.claims.isOurs(claim)) return null
     const now = await this.#share.claims.holder(claim.key)
     return now ? `node ${now.holder.name} has taken it over` : 'its claim on the share is gone'
+  }
+
+  async #fence(id: string, why: string, isLost: boolean): Promise<Loss | undefined> {
+    const shown = this.#shown.get(id)
+    if (!shown) return undefined
+    const { isDone, detail } = await fence(shown.place, isLost ? 'kill' : 'stop', async (open) => {
+      const closed = shown.closed ?? []
+      if (shown.closed && open.every((mount) => closed.includes(mount))) return
+      this.#shown.set(id, { ...shown, closed: [...new Set([...closed, ...open])] })
+      await this.#save()
+    })
+    const loss = { id, name: shown.name, detail: `${why}; ${detail}`, isLost, isFenced: isDone }
+    this.#losses.set(id, loss)
+    return loss
+  }
+
+  async #resume(id: string): Promise<void> {
+    const shown = this.#shown.get(id)
+    if (!shown) return
+    const { closed, ...rest } = shown
+    await unfence(shown.place, closed ?? [])
+    this.#losses.delete(id)
+    this.#shown.set(id, rest)
+    await this.#save()
   }
 
   #take({ id }: Volume, mayPass: (node: string) => boolean): Promise<Claim | Taken> {
@@ -170,34 +232,17 @@ export class Mounted {
   }
 }
 
+const unsure = { isLost: false, isFenced: false } as const
+
 export function ownerKey(id: string): string {
   return `owner.${id}`
 }
 
 function shownOf(entry: unknown): Shown | null {
   if (!isObject(entry) || typeof entry.place !== 'string' || typeof entry.name !== 'string') return null
-  const { place, name, claim } = entry
-  return { place, name, claim: isObject(claim) ? (claim as unknown as Claim) : null }
-}
-
-/**
- * Makes what is mounted at a place, and everything on this host that shows it, read-only. What is open for writing keeps its mount
- * writable: then it is tried again.
- * @returns how many are left, and what came of it in words
- */
-async function fence(place: string): Promise<{ refused: number; detail: string }> {
-  if (!mountAt(place)) return { refused: 0, detail: 'nothing shows it here any more' }
-  const uses = [{ pid: process.pid, mountpoint: place }, ...(await usesOf(place, []))]
-  const refused: string[] = []
-  for (const { pid, mountpoint } of uses) {
-    const why = await makeReadOnly(mountpoint, pid)
-    if (why !== null) refused.push(`${mountpoint} of process ${pid} (${why})`)
-  }
-  const detail =
-    refused.length === 0
-      ? 'it has been made read-only here'
-      : `it could not be made read-only at ${refused.join(', ')}: stop the containers that use it`
-  return { refused: refused.length, detail }
+  const { place, name, claim, closed } = entry
+  const shown = { place, name, claim: isObject(claim) ? (claim as unknown as Claim) : null }
+  return Array.isArray(closed) ? { ...shown, closed: closed.map(Number) } : shown
 }
 
 /**

@@ -114,12 +114,12 @@ function umount(place: string, how: readonly string[]): Promise<ExecResult> {
 }
 
 /**
- * Makes a mount read-only, in the mount namespace of a process.
+ * Makes a mount read-only or writable, in the mount namespace of a process.
  * @returns why not, when it was not: something that is open for writing there keeps it writable
  */
-export async function makeReadOnly(mountpoint: string, pid: number): Promise<string | null> {
+export async function remount(mountpoint: string, pid: number, as: 'ro' | 'rw'): Promise<string | null> {
   const namespace = pid === process.pid ? [] : ['--namespace', `/proc/${pid}/ns/mnt`]
-  const args = ['--no-canonicalize', ...namespace, '-o', 'remount,bind,ro', '--', mountpoint]
+  const args = ['--no-canonicalize', ...namespace, '-o', `remount,bind,${as}`, '--', mountpoint]
   const result = await run('mount', args, { timeoutMs: unmountMs })
   return result.exitCode === 0 ? null : toolError('mount', result).message
 }

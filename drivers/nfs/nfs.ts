@@ -24,7 +24,16 @@ import type { DriverState, Finding, Volume, VolumeSpec } from '../../src/model.t
 import { ignoring } from '../../src/system/files.ts'
 import { Link, type Patience } from './link.ts'
 import { type LeaseTimes, usualTimes } from './nodes.ts'
-import { exportOf, hashOf, type NfsSettings, parseOptions, parseSettings, settings, volumeOptions } from './options.ts'
+import {
+  archiveOf,
+  exportOf,
+  hashOf,
+  type NfsSettings,
+  parseOptions,
+  parseSettings,
+  settings,
+  volumeOptions,
+} from './options.ts'
 
 /** The module that `drivers/index.ts` loads. */
 export const nfs: DriverModule = {
@@ -97,14 +106,16 @@ export function createNfs(given: NfsSettings, environment: DriverEnvironment, ti
 class Links {
   readonly given: NfsSettings
   readonly #root: string
+  readonly #archive: DriverEnvironment['archive']
   readonly #times: LeaseTimes
   readonly #links = new Map<string, Link>()
   readonly #listeners = new Set<(news: SharedNews) => void>()
   #opened: { readonly node: string; readonly log: Log } | undefined
 
-  constructor(given: NfsSettings, { root }: DriverEnvironment, times: LeaseTimes) {
+  constructor(given: NfsSettings, { root, archive }: DriverEnvironment, times: LeaseTimes) {
     this.given = given
     this.#root = root
+    this.#archive = archive
     this.#times = times
   }
 
@@ -160,9 +171,10 @@ class Links {
     if (!this.#opened) throw new AppError('UNAVAILABLE', 'the nfs driver is not started yet; try again in a moment')
     const { node, log } = this.#opened
     const site = { place, root: this.#root, node, name: hostname(), times: this.#times }
-    const link = new Link(site, log, (news) => {
+    const tell = (news: SharedNews) => {
       for (const listener of this.#listeners) listener(news)
-    })
+    }
+    const link = new Link(site, log, tell, this.#archive(archiveOf(this.#root, place)))
     this.#links.set(hash, link)
     if (this.#listeners.size > 0) link.watch()
     return link
@@ -232,7 +244,7 @@ function sharedOn(links: Links, call: VolumeCall): SharedCapability {
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
       stopListening()
     },
-    takeover: (ctx, volume, force) => call(ctx, 'short', 'shared.takeover', volume, force),
+    takeover: (ctx, volume, force) => call(ctx, 'long', 'shared.takeover', volume, force),
     lease: async (ctx, what) => lease(await links.of(what), ctx, what.key),
   }
 }

@@ -201,6 +201,21 @@ export function hashOf(place: NfsExport): string {
   return createHash('sha256').update(labelOf(place)).digest('hex').slice(0, 16)
 }
 
+/** Where this node has an export mounted for the driver itself. */
+export function workOf(root: string, place: NfsExport): string {
+  return `${root}/nfs/${hashOf(place)}/work`
+}
+
+/** The archive of snapshots on an export, by the driver's own view. */
+export function archiveOf(root: string, place: NfsExport): string {
+  return `${workOf(root, place)}/.holdfast/data/repository`
+}
+
+/** Whether the server copies files by itself when it is asked to: COPY and CLONE are of version 4.2. */
+export function copiesOnServer({ version }: NfsExport): boolean {
+  return version === '4.2'
+}
+
 function versionOption(version: NfsVersion): string {
   return `vers=${version}`
 }

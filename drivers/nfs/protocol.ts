@@ -22,6 +22,27 @@ export type ToChild =
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'watch' }
   | { readonly type: 'end' }
+  | ArchiveAnswer
+
+/** A call of `TreeArchive`, which the daemon makes for the process. */
+export type ArchiveCall =
+  | { readonly method: 'save'; readonly args: [root: string, copy: { readonly id: string; readonly group: string }] }
+  | { readonly method: 'find'; readonly args: [id: string] }
+  | { readonly method: 'restore'; readonly args: [id: string, directory: string] }
+  | { readonly method: 'delete'; readonly args: [ids: readonly string[]] }
+  | { readonly method: 'prune'; readonly args: [] }
+
+/** What the daemon says of such a call. */
+export type ArchiveAnswer =
+  | { readonly type: 'archive-done'; readonly id: number; readonly result: unknown }
+  | { readonly type: 'archive-failed'; readonly id: number; readonly error: ErrorMessage }
+  | {
+      readonly type: 'archive-progress'
+      readonly id: number
+      readonly done: number
+      readonly total: number | null
+      readonly unit: 'bytes' | 'files'
+    }
 
 export interface ErrorMessage {
   readonly code: ErrorCode
@@ -49,4 +70,6 @@ export type FromChild =
   | { readonly type: 'news'; readonly news: SharedNews }
   /** What it held for this daemon, and has lost: its turn at a key, or a lease. */
   | { readonly type: 'lost'; readonly key: string }
+  | { readonly type: 'archive'; readonly id: number; readonly call: ArchiveCall }
+  | { readonly type: 'archive-cancel'; readonly id: number }
   | { readonly type: 'ended' }

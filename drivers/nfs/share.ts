@@ -18,13 +18,16 @@ import { ensureDirectory } from '../../src/system/files.ts'
 import { mountAt, readMounts } from '../../src/system/mount.ts'
 import { type Cleaner, startCleaner } from '../vfs/cleaner.ts'
 import type { Layout } from '../vfs/layout.ts'
+import { type PrunedArchive, startPruned } from '../vfs/pruned.ts'
 import { openStorage, type Storage } from '../vfs/storage.ts'
+import { dropUnusedViews } from '../vfs/views.ts'
 import { Claims, type Holder } from './claims.ts'
 import { isObject, isStale, readJson, writeJson } from './json-file.ts'
 import { detach, mountExport } from './mounting.ts'
 import { Nodes, OwnNode } from './nodes.ts'
-import { dataMountOptions, hashOf, labelOf, workMountOptions } from './options.ts'
+import { copiesOnServer, dataMountOptions, hashOf, labelOf, workMountOptions, workOf } from './options.ts'
 import type { SiteOptions } from './protocol.ts'
+import type { RemoteArchive } from './remote-archive.ts'
 import { Turns } from './turns.ts'
 
 /** One of the two views. */
@@ -40,21 +43,29 @@ export interface Share {
   readonly label: string
   /** A directory of this node's own disk, for what is about this node. */
   readonly local: string
+  /** `.holdfast` of the share, by the work mount. */
+  readonly holdfast: string
   readonly work: Room
   readonly data: Room
   readonly own: OwnNode
   readonly nodes: Nodes
   readonly claims: Claims
   readonly turns: Turns
+  readonly archive: PrunedArchive
 }
 
 const formatNumber = 1
 
 /** @throws UNAVAILABLE, FAILED_PRECONDITION with what the server's export lacks */
-export async function openShare(options: SiteOptions, me: Holder, ctx: DriverContext): Promise<Share> {
+export async function openShare(
+  options: SiteOptions,
+  me: Holder,
+  remote: RemoteArchive,
+  ctx: DriverContext,
+): Promise<Share> {
   const { place, root } = options
   const [label, local] = [labelOf(place), `${root}/nfs/${hashOf(place)}`]
-  const [work, data] = [`${local}/work`, `${local}/data`]
+  const [work, data] = [workOf(root, place), `${local}/data`]
   await mkdir(local, { recursive: true, mode: 0o700 })
   const mountWork = () => mountExport(place, work, workMountOptions(place))
   const mountData = () => mountExport(place, data, dataMountOptions(place))
@@ -66,12 +77,14 @@ export async function openShare(options: SiteOptions, me: Holder, ctx: DriverCon
     const holdfast = `${work}/.holdfast`
     const nodes = new Nodes(`${holdfast}/nodes`, me, options.times)
     const claims = new Claims(`${holdfast}/claims`, me)
+    const turns = new Turns(claims, nodes)
+    remote.use(turns)
+    const archive = await startPruned(remote, layoutOn(work, me.node).pruneDue, ctx.log)
     return {
-      ...{ label, local, nodes, claims },
-      work: await openRoom(work, me.node, ctx),
-      data: await openRoom(data, `${me.node}~data`, ctx),
+      ...{ label, local, holdfast, nodes, claims, turns, archive },
+      work: await openRoom(work, me.node, archive, copiesOnServer(place), ctx),
+      data: await openRoom(data, `${me.node}~data`, archive, true, ctx),
       own: new OwnNode(`${holdfast}/nodes`, me),
-      turns: new Turns(claims, nodes),
     }
   } catch (error) {
     throw explained(fromErrno(error, `open ${label}`))
@@ -123,10 +136,13 @@ async function requireFormat(root: string, label: string): Promise<void> {
   throw new AppError('FAILED_PRECONDITION', `${label} is kept by another version of Holdfast; update this node`)
 }
 
-async function openRoom(root: string, node: string, ctx: DriverContext): Promise<Room> {
+/** @param copies whether a snapshot is a copy, or goes to the archive */
+async function openRoom(root: string, node: string, archive: TreeArchive, copies: boolean, ctx: DriverContext) {
   const layout = layoutOn(root, node)
-  const storage = { ...openStorage(layout, 'ext4', noArchive), sharesWith: async () => true }
-  return { root, layout, storage, cleaner: await startCleaner(layout, noArchive, ctx) }
+  const storage = { ...openStorage(layout, 'ext4', archive), sharesWith: async () => copies }
+  const cleaner = await startCleaner(layout, archive, ctx)
+  await dropUnusedViews(layout, cleaner)
+  return { root, layout, storage, cleaner }
 }
 
 /** vfs's folders on a share: what several nodes would clear away from under each other is each node's own. */
@@ -137,15 +153,6 @@ function layoutOn(root: string, node: string): Layout {
     ...{ base, volumes: `${root}/volumes`, trash: `${holdfast}/trash`, tmp: `${holdfast}/tmp/${node}` },
     ...{ repository: `${base}/repository`, pruneDue: `${base}/prune-due`, views: `${holdfast}/views/${node}` },
   }
-}
-
-/** Snapshots are copies on the server: nothing is ever kept in an archive. */
-const noArchive: TreeArchive = {
-  save: () => Promise.reject(new AppError('NOT_SUPPORTED', 'there is no archive on an NFS share')),
-  find: async () => null,
-  restore: () => Promise.reject(new AppError('NOT_SUPPORTED', 'there is no archive on an NFS share')),
-  delete: async () => undefined,
-  prune: async () => undefined,
 }
 
 /** root may be nobody to the server: then its errors mean something that they do not say. */

@@ -33,7 +33,7 @@ export class Turns {
 
   /** Takes the turn for the daemon, until `giveBack`. @throws ABORTED */
   async hold(key: string, signal: AbortSignal): Promise<void> {
-    const claim = await this.#take(key, signal)
+    const claim = await this.#take(key, signal, waitMs)
     this.#held.set(key, claim)
   }
 
@@ -51,9 +51,9 @@ export class Turns {
   }
 
   /** Runs `work` in a turn of its own, or in that of the daemon. @throws ABORTED with who has it */
-  async with<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  async with<T>(key: string, signal: AbortSignal, work: () => Promise<T>, maxMs = waitMs): Promise<T> {
     if (this.#held.has(key)) return work()
-    const claim = await this.#take(key, signal)
+    const claim = await this.#take(key, signal, maxMs)
     try {
       return await work()
     } finally {
@@ -61,8 +61,8 @@ export class Turns {
     }
   }
 
-  async #take(key: string, signal: AbortSignal): Promise<Claim> {
-    const deadline = performance.now() + waitMs
+  async #take(key: string, signal: AbortSignal, maxMs: number): Promise<Claim> {
+    const deadline = performance.now() + maxMs
     for (;;) {
       signal.throwIfAborted()
       const result = await this.#claims.take(`lock.${key}`, (holder) => this.#nodes.isOver(holder))

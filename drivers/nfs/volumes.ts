@@ -8,7 +8,7 @@ import { mkdir, open, rename, statfs } from 'node:fs/promises'
 import type { DriverContext, DriverDescription, SnapshotSpec, TreeSource, Usage } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import type { Bytes, Finding, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
-import { ignoring, lstatOrNothing, syncFileSystem } from '../../src/system/files.ts'
+import { ignoring, lstatOrNothing, readdirOrNothing, syncFileSystem } from '../../src/system/files.ts'
 import { mountAt } from '../../src/system/mount.ts'
 import { adoptionsOf } from '../vfs/adoptions.ts'
 import { checkStorage } from '../vfs/check.ts'
@@ -29,7 +29,8 @@ import {
   unmountVolume,
   usageOf,
 } from '../vfs/volumes.ts'
-import { isSameDirectory, type Mounted, ownerKey } from './mounted.ts'
+import { letGo, makeOurs, takeImageRight, withImageRight } from './image-right.ts'
+import { isSameDirectory, type Loss, type Mounted, ownerKey } from './mounted.ts'
 import { bind, placeOf, unbind } from './mounting.ts'
 import { parseOptions } from './options.ts'
 import { keyOf, readAll, readVolume, trashKeyOf, writeRecords } from './records.ts'
@@ -42,8 +43,13 @@ export interface Desk {
   readonly mounted: Mounted
 }
 
-function roomOf({ share }: Desk, volume: Pick<Volume, 'state' | 'size'>): Room {
-  return isImage(volume) ? share.data : share.work
+/** The view that a volume is worked on by. The client remembers names that other nodes have changed, but by the data mount only. */
+async function roomOf({ share }: Desk, volume: Pick<Volume, 'name' | 'state' | 'size'>): Promise<Room> {
+  if (!isImage(volume)) return share.work
+  const { data } = share
+  const folders = [`${data.layout.volumes}/${volume.name}`, data.layout.trash]
+  for (const folder of folders) await ignoring(refresh(data.root, `${folder.slice(data.root.length)}/*`), 'ENOENT')
+  return data
 }
 
 /** Runs a change of a volume while no other node changes it. */
@@ -69,7 +75,7 @@ async function adoptions(desk: Desk, room: Room, isNeeded: boolean) {
 
 export async function create(desk: Desk, ctx: DriverContext, spec: VolumeSpec): Promise<NfsState> {
   const { subdir } = parseOptions(spec)
-  const room = roomOf(desk, { ...spec, state: null })
+  const room = await roomOf(desk, { ...spec, state: null })
   return inTurn(desk, ctx, spec.name, async () => {
     await setAside(desk, spec)
     const others = await adoptions(desk, room, subdir !== null)
@@ -103,13 +109,13 @@ async function makeSubdir(root: string, subdir: string): Promise<void> {
 }
 
 export async function find(desk: Desk, _ctx: DriverContext, volume: Volume): Promise<NfsState | null> {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   const state = await findStandingVolume(room.storage, adoptionsOf([]), toVfs(volume, room.root))
   return state && fromVfs(state, room.root)
 }
 
 export async function remove(desk: Desk, ctx: DriverContext, volume: Volume): Promise<void> {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   await inTurn(desk, ctx, turnOf(volume), async () => {
     if (volume.state !== null) await requireUnused(desk, volume)
     await deleteVolume(room.storage, adoptionsOf([]), ctx, toVfs(volume, room.root))
@@ -121,9 +127,13 @@ export async function remove(desk: Desk, ctx: DriverContext, volume: Volume): Pr
 export async function mount(desk: Desk, ctx: DriverContext, volume: Volume, target: string): Promise<void> {
   const { share, mounted } = desk
   const place = await placeOf(target)
-  const claim = isSingle(volume) ? await mounted.claim(volume) : null
+  const room = await roomOf(desk, volume)
+  const claim = isImage(volume)
+    ? await takeImageRight(desk, ctx, volume)
+    : isSingle(volume)
+      ? await mounted.claim(volume)
+      : null
   await mounted.show(volume.id, { place, name: volume.name, claim }, async () => {
-    const room = roomOf(desk, volume)
     await requireLive(share.work, volume)
     if (room === share.data) return mountVolume(room.layout, ctx, toVfs(volume, room.root), target)
     await mountTree(share, volume, place)
@@ -178,16 +188,26 @@ export async function unmount(desk: Desk, ctx: DriverContext, volume: Volume, ta
     const { data } = desk.share
     await unmountVolume(data.layout, ctx, toVfs(volume, data.root), target)
   }
-  await desk.mounted.hide(volume.id, await placeOf(target))
+  const after = async () => {
+    if (isImage(volume)) await letGo(desk, volume).catch(() => undefined)
+  }
+  await desk.mounted.hide(volume.id, await placeOf(target), after)
+}
+
+/** As `SharedCapability.takeover`; the image of the volume is made this node's at once, which may take as long as a copy. */
+export async function takeover(desk: Desk, ctx: DriverContext, volume: Volume, force: boolean) {
+  const taken = await desk.mounted.takeover(volume, force)
+  if (isImage(volume)) await makeOurs(desk, ctx, volume)
+  return taken
 }
 
 export async function usage(desk: Desk, ctx: DriverContext, volume: Volume, exact: boolean): Promise<Usage> {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   return usageOf(room.layout, ctx, toVfs(volume, room.root), exact)
 }
 
 export async function discard(desk: Desk, ctx: DriverContext, volume: Volume): Promise<NfsState> {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   const own = toVfs(volume, room.root)
   return inTurn(desk, ctx, volume.name, async () => {
     if ((await ownerOf(trashFolder(room.layout, volume))) !== volume.id) await requireUnused(desk, volume)
@@ -204,7 +224,7 @@ export async function discard(desk: Desk, ctx: DriverContext, volume: Volume): P
 }
 
 export async function restore(desk: Desk, ctx: DriverContext, volume: Volume, name: string): Promise<NfsState> {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   const own = toVfs(volume, room.root)
   return inTurn(desk, ctx, volume.id, () =>
     inTurn(desk, ctx, name, async () => {
@@ -217,22 +237,24 @@ export async function restore(desk: Desk, ctx: DriverContext, volume: Volume, na
 }
 
 export async function takeSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: SnapshotSpec) {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
     // What containers of this node have written may not have reached the server yet.
     const place = desk.mounted.placeOf(volume.id)
     if (place !== undefined && room === desk.share.work) await syncFileSystem(place, ctx.signal)
-    return createSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot)
+    return withImageRight(desk, ctx, volume, () =>
+      createSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot),
+    )
   })
 }
 
 export async function findSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot) {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   return findStandingSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot)
 }
 
 export async function dropSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<void> {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   await inTurn(desk, ctx, turnOf(volume), async () => {
     await desk.share.nodes.requireUnused(`snapshot ${volume.name}@${snapshot.name}`, snapshot.id)
     await deleteSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot)
@@ -241,7 +263,7 @@ export async function dropSnapshot(desk: Desk, ctx: DriverContext, volume: Volum
 }
 
 export async function showSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string) {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   const shown = { place: await placeOf(target), name: `${volume.name}@${snapshot.name}`, claim: null }
   await desk.mounted.show(snapshot.id, shown, () =>
     mountSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot, target),
@@ -256,12 +278,12 @@ export async function openForBackup(
   target: string,
 ): Promise<TreeSource> {
   await showSnapshot(desk, ctx, volume, snapshot, target)
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   return openSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot, target)
 }
 
 export async function hideSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string) {
-  const room = roomOf(desk, volume)
+  const room = await roomOf(desk, volume)
   if (room === desk.share.data) await unmountSnapshot(room.layout, room.cleaner, ctx, volume, snapshot, target)
   await desk.mounted.hide(snapshot.id, await placeOf(target))
 }
@@ -292,7 +314,7 @@ function refuseMulti({ name }: VolumeSpec): never {
 }
 
 export async function revert(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<NfsState> {
-  const { storage, cleaner, root } = roomOf(desk, volume)
+  const { storage, cleaner, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
     await requireUnused(desk, volume)
     return fromVfs(await revertVolume(storage, cleaner, ctx, toVfs(volume, root), snapshot), root)
@@ -300,7 +322,7 @@ export async function revert(desk: Desk, ctx: DriverContext, volume: Volume, sna
 }
 
 export async function replace(desk: Desk, ctx: DriverContext, volume: Volume, from: Volume): Promise<NfsState> {
-  const { storage, cleaner, root } = roomOf(desk, volume)
+  const { storage, cleaner, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
     await requireUnused(desk, volume)
     return fromVfs(await replaceVolume(storage, cleaner, ctx, toVfs(volume, root), toVfs(from, root)), root)
@@ -308,15 +330,18 @@ export async function replace(desk: Desk, ctx: DriverContext, volume: Volume, fr
 }
 
 export async function resize(desk: Desk, ctx: DriverContext, volume: Volume, size: Bytes): Promise<NfsState> {
-  const { storage, root } = roomOf(desk, volume)
+  const { storage, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
-    return fromVfs((await resizeVolume(storage, ctx, toVfs(volume, root), size)) as VfsState, root)
+    const resized = () => resizeVolume(storage, ctx, toVfs(volume, root), size)
+    return fromVfs((await withImageRight(desk, ctx, volume, resized)) as VfsState, root)
   })
 }
 
 export async function trim(desk: Desk, ctx: DriverContext, volume: Volume): Promise<Bytes> {
-  const room = roomOf(desk, volume)
-  return trimVolume(room.layout, ctx, toVfs(volume, room.root))
+  const room = await roomOf(desk, volume)
+  return inTurn(desk, ctx, volume.name, () =>
+    withImageRight(desk, ctx, volume, () => trimVolume(room.layout, ctx, toVfs(volume, room.root))),
+  )
 }
 
 export async function describe({ share }: Desk): Promise<DriverDescription> {
@@ -353,17 +378,7 @@ export async function check(desk: Desk, ctx: DriverContext, known: readonly Volu
   )
   const findings = found.map((finding) => named(share, finding))
   if (!(await share.own.isAlone())) findings.push(doubled(share))
-  const losses = mounted.losses.map(
-    ({ name, detail }): Finding => ({
-      ...{
-        severity: 'error',
-        check: 'right-lost',
-        subject: name,
-        message: `volume ${name} is not this node's any more: ${detail}`,
-      },
-      remedy: `stop the containers that use it here, and compare what they wrote last with what the other node has`,
-    }),
-  )
+  const losses = mounted.losses.map(lossFinding)
   const damaged = told.flatMap(({ name, damage }): Finding[] =>
     damage === undefined
       ? []
@@ -378,6 +393,14 @@ export async function check(desk: Desk, ctx: DriverContext, known: readonly Volu
         ],
   )
   return [...findings, ...losses, ...damaged]
+}
+
+function lossFinding({ name, detail, isLost }: Loss): Finding {
+  const message = isLost ? `volume ${name} is not this node's any more: ${detail}` : `volume ${name} waits: ${detail}`
+  const remedy = isLost
+    ? 'stop the containers that use it here, and compare what they wrote last with what the other node has'
+    : 'see to the NFS server and the network: it goes on by itself unless another node has taken it over by then'
+  return { severity: 'error', check: isLost ? 'right-lost' : 'right-unsure', subject: name, message, remedy }
 }
 
 /** Paths as the server knows them. */
@@ -402,5 +425,9 @@ export async function publish(desk: Desk, volume: Volume, snapshots: readonly Sn
 
 /** The published volume of a name, or in the trash under an id. */
 export async function look({ share }: Desk, key: string) {
-  return readVolume(share.work.layout, keyOf(key))
+  const { layout } = share.work
+  const live = await readVolume(layout, keyOf(key))
+  if (live || !/^[0-9a-f-]{36}$/.test(key)) return live
+  const trashed = (await readdirOrNothing(layout.trash)).find((name) => name.endsWith(`~${key}`))
+  return trashed === undefined ? null : readVolume(layout, `trash/${trashed}`)
 }

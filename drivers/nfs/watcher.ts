@@ -1,44 +1,35 @@
 /**
- * Keeps looking at a share: gives this node's signs of life and hears those of others, tells what has changed, whether the server
- * answers, and what this node has lost. Each look is one at a time; one that hangs is told as a server that is away.
+ * Keeps looking at a share: hears the other nodes' signs of life, tells what has changed, and whether the server answers. Each look is one
+ * at a time; one that hangs is told as a server that is away.
  */
 
 import type { Log, SharedNews, SharedVolume } from '../../src/driver.ts'
 import { toAppError } from '../../src/errors.ts'
 import { isStale } from './json-file.ts'
-import type { Mounted } from './mounted.ts'
-import type { LeaseTimes } from './nodes.ts'
 import { type FolderKey, readAll, readVolume } from './records.ts'
 import type { Share } from './share.ts'
 
 /** Between two looks. */
 const lookMs = 400
-/** A look takes some round trips: one that takes so long is told as a server that is away. */
-const slowMs = 3_000
+/** A look takes some round trips, and an error by then when the server is away; one that is later still is told as that. */
+const slowMs = 10_000
 /** Everything is read anew, in case something was missed. */
 const allMs = 300_000
 
 export interface WatcherOptions {
   readonly share: Share
-  readonly mounted: Mounted
-  readonly times: LeaseTimes
   readonly log: Log
   tell(news: SharedNews): void
-  /** This node has been silent for so long that nothing is its any more. */
-  forfeited(): void
   /** The server does not know the mount any more: it has to be mounted anew. */
   stale(): void
 }
 
 export class Watcher {
   readonly #options: WatcherOptions
-  readonly #timers: NodeJS.Timeout[] = []
+  #timer: NodeJS.Timeout | undefined
   readonly #known = new Map<FolderKey, SharedVolume>()
   #reason: string | null = null
   #looking: number | undefined
-  #beating = false
-  /** Without asking the server, and with: the one must not wait for the other. */
-  readonly #guarding = { silent: false, asking: false }
   #isListed = false
   #readAllAt = Number.NEGATIVE_INFINITY
   /** Whether anybody wants to know what is on the share. */
@@ -54,16 +45,12 @@ export class Watcher {
   }
 
   start(): void {
-    const { beatMs } = this.#options.times
-    this.#timers.push(
-      setInterval(() => void this.#look(), lookMs),
-      setInterval(() => void this.#beat(), beatMs),
-    )
+    this.#timer = setInterval(() => void this.#look(), lookMs)
     void this.#look()
   }
 
   stop(): void {
-    for (const timer of this.#timers) clearInterval(timer)
+    clearInterval(this.#timer)
   }
 
   /** From now on everything is told. */
@@ -144,34 +131,5 @@ export class Watcher {
       reason === null ? 'the NFS server answers' : 'the NFS server does not answer',
     )
     this.#options.tell({ kind: 'reach', storage: label, reason })
-  }
-
-  async #beat(): Promise<void> {
-    const { share, times } = this.#options
-    const silent = share.own.silentMs > times.fenceMs
-    if (silent) this.#options.forfeited()
-    void this.#guard(silent)
-    if (this.#beating) return
-    this.#beating = true
-    // The look at the nodes tells of a server that is away.
-    await share.own.write().catch(() => undefined)
-    this.#beating = false
-  }
-
-  async #guard(silent: boolean): Promise<void> {
-    const way = silent ? 'silent' : 'asking'
-    if (this.#guarding[way]) return
-    this.#guarding[way] = true
-    const { share, mounted, log } = this.#options
-    try {
-      for (const { id, name, detail } of await mounted.guard(silent)) {
-        log.error({ share: share.label, volume: name, detail }, 'this node has lost its right to a volume')
-        this.#options.tell({ kind: 'lost', storage: share.label, volumeId: id, detail })
-      }
-    } catch {
-      // The server does not answer: the next beat tries again.
-    } finally {
-      this.#guarding[way] = false
-    }
   }
 }

@@ -8,9 +8,10 @@ import { createNfs } from '../../drivers/nfs/nfs.ts'
 import type { LeaseTimes } from '../../drivers/nfs/nodes.ts'
 import { parseSettings } from '../../drivers/nfs/options.ts'
 import type { Driver } from '../../src/driver.ts'
+import { createEngine } from '../../src/engine/engine.ts'
+import { Archive } from '../../src/services/backups/archive.ts'
 import { isWithin, readMounts } from '../../src/system/mount.ts'
-import { noArchive } from '../support/no-archive.ts'
-import { type DriverBed, makeScratch, sh } from './driver-bed.ts'
+import { type DriverBed, makeScratch, sh, silent } from './driver-bed.ts'
 
 const root = '/var/tmp/nfs'
 
@@ -77,7 +78,9 @@ export async function nfsBed({
   )
   const scratch = await makeScratch()
   const parsed = parseSettings({ server: '127.0.0.1', export: exported.slice(root.length), ...settings })
-  const node = (name: string) => createNfs(parsed, { root: join(scratch, name), archive: noArchive }, times)
+  const engine = createEngine({ log: silent })
+  const archive = (at: string) => new Archive(engine, at)
+  const node = (name: string) => createNfs(parsed, { root: join(scratch, name), archive }, times)
   return {
     directory: scratch,
     exported,
@@ -85,6 +88,7 @@ export async function nfsBed({
     driver: () => node('node'),
     leftovers: () => leftoversIn(exported),
     dispose: async () => {
+      await engine.stop()
       for (const { mountpoint } of readMounts()
         .filter((entry) => isWithin(entry.mountpoint, scratch))
         .reverse()) {
