@@ -169,6 +169,11 @@ export function fakeServices(): FakeServices {
         log('volumes.update', name, request)
         return volume(name)
       },
+      async takeover(name, options) {
+        log('volumes.takeover', name, options)
+        const from = volume(name).nodes[0]?.name ?? null
+        return { name, from, risk: from && `what node ${from} had not synced is lost` }
+      },
       trim: async (names) => names.map((name) => ({ name: volume(name).name, trimmed: 1024 })),
       usage: async (names) =>
         (names.length > 0 ? names : [...volumes.keys()]).map((name) => ({

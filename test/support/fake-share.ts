@@ -19,7 +19,6 @@ interface Member {
 }
 
 const epoch = new Date(0).toISOString()
-const waitMs = 300
 
 export class FakeShare {
   readonly label = 'nas:/data'
@@ -31,11 +30,14 @@ export class FakeShare {
   readonly turns: string[] = []
   /** The node that may mount a volume for one node at a time, by its id. */
   readonly owners = new Map<string, string>()
+  /** How long a turn is waited for. */
+  waitMs = 5_000
   #away: string | null = null
   #isQuiet = false
   readonly #members = new Map<string, Member>()
   readonly #held = new Map<string, { readonly node: string; readonly lost: AbortController }>()
-  readonly #leases = new Map<string, { readonly node: string; readonly lost: AbortController }>()
+  /** Of each lease, the node that has it. */
+  readonly leases = new Map<string, { readonly node: string; readonly lost: AbortController }>()
 
   get away(): string | null {
     return this.#away
@@ -67,7 +69,7 @@ export class FakeShare {
   /** A node has ended without a word. */
   die(node: string): void {
     this.#member(node).alive = false
-    for (const all of [this.#held, this.#leases]) {
+    for (const all of [this.#held, this.leases]) {
       for (const [key, held] of all) if (held.node === node) all.delete(key)
     }
     this.#tellNodes()
@@ -75,7 +77,7 @@ export class FakeShare {
 
   /** A node's turn, lease or right is over, as when the server was away for too long. */
   lose(key: string): void {
-    for (const all of [this.#held, this.#leases]) {
+    for (const all of [this.#held, this.leases]) {
       all.get(key)?.lost.abort(new AppError('ABORTED', `the turn for ${key} is over`))
       all.delete(key)
     }
@@ -141,11 +143,11 @@ export class FakeShare {
       },
       lease: async (_ctx, { key }) => {
         this.requireReach()
-        const held = this.#leases.get(key)
+        const held = this.leases.get(key)
         if (held && held.node !== node) return null
         const lease = { node, lost: new AbortController() }
-        this.#leases.set(key, lease)
-        return { signal: lease.lost.signal, release: async () => void this.#leases.delete(key) }
+        this.leases.set(key, lease)
+        return { signal: lease.lost.signal, release: async () => void this.leases.delete(key) }
       },
     }
   }
@@ -157,7 +159,7 @@ export class FakeShare {
     work: (ctx: DriverContext, now: SharedVolume | null) => Promise<T>,
   ): Promise<T> {
     for (let waited = 0; this.#held.has(key); waited += 10) {
-      if (waited > waitMs) throw new AppError('ABORTED', `node ${this.#held.get(key)?.node} is changing ${key}`)
+      if (waited > this.waitMs) throw new AppError('ABORTED', `node ${this.#held.get(key)?.node} is changing ${key}`)
       await pause(10)
     }
     this.requireReach()

@@ -132,7 +132,8 @@ export class SharedCopies {
     for (const [index, shared] of told.entries()) {
       if (index % batch === batch - 1) await setImmediate()
       const { id } = shared.volume
-      if (isSame({ volume: known.get(id), snapshots: snapshots.get(id) ?? [] }, shared)) this.#isThere(shared, storage)
+      const isKnown = isSame({ volume: known.get(id), snapshots: snapshots.get(id) ?? [] }, shared)
+      if (isKnown) this.#isThere(shared, storage)
       else this.#note({ driver, storage, shared, mayGo: true })
       known.delete(id)
     }
@@ -155,8 +156,10 @@ export class SharedCopies {
 
   #note(told: Told & { readonly shared: SharedVolume }): void {
     const { volume } = told.shared
-    if (volume.damage === undefined) this.#noteOf(volume.id, told)
-    else if (!('deletedAt' in volume)) this.views.damaged(volume.name, volume.damage)
+    if (volume.damage === undefined) {
+      this.#isThere(told.shared, told.storage)
+      this.#noteOf(volume.id, told)
+    } else if (!('deletedAt' in volume)) this.views.damaged(volume.name, volume.damage)
   }
 
   #noteOf(id: string, told: Told): void {
@@ -227,7 +230,6 @@ export class SharedCopies {
     const isBlocked = rival !== undefined && rival.id !== volume.id
     const before = isBlocked ? await this.#makeWay(driver, rival, storage) : []
     await catalog.write(...before, ...recordChanges(catalog, found))
-    if (storage !== undefined) this.#isThere(found, storage)
     this.views.unblocked(volume.name)
   }
 

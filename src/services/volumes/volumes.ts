@@ -13,10 +13,18 @@ import type { Restores } from '../backups/restores.ts'
 import { type Core, findVolume, requireSnapshot, requireVolume, volumeTarget } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import { isShared } from '../shared/shared-copies.ts'
+import { takeOver } from '../shared/takeover.ts'
 import { inTurn, type Turn, unshared, withVolume } from '../shared/turn.ts'
 import { changeHooks } from '../snapshots/hook-command.ts'
 import { requireHooksAllowed } from '../snapshots/hooks.ts'
-import type { CreateVolumeRequest, UpdateVolumeRequest, VolumeFilter, VolumeService, VolumeView } from './contract.ts'
+import type {
+  CreateVolumeRequest,
+  TakeoverView,
+  UpdateVolumeRequest,
+  VolumeFilter,
+  VolumeService,
+  VolumeView,
+} from './contract.ts'
 import { type CreatePlan, checkLength, differences, draftVolume, planCreate } from './create-plan.ts'
 import { matches } from './filter.ts'
 import { isDue, type Trash } from './trash.ts'
@@ -123,6 +131,10 @@ export class Volumes implements VolumeService {
       await this.#core.catalog.write(putVolume({ ...volume, hooks }))
     })
     return this.inspect(name)
+  }
+
+  takeover(name: string, { force }: { readonly force: boolean }): Promise<TakeoverView> {
+    return takeOver(this.#core, name, force)
   }
 
   async trim(names: readonly string[]): Promise<{ name: string; trimmed: Bytes }[]> {

@@ -149,6 +149,7 @@ describe('two nodes at one name', () => {
     const { a, share } = await openBed()
     await a.volumes.create({ name: 'db' })
     share.holdTurn('db', 'b')
+    share.waitMs = 50
     await refuses(a.snapshots.create('db', {}), 'ABORTED', 'node b is changing db')
   })
 
