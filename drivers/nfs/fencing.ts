@@ -36,13 +36,15 @@ export async function fence(
   note: (open: readonly number[]) => Promise<void>,
 ): Promise<Fence> {
   if (!mountAt(place)) return { isDone: true, detail: 'nothing shows it here any more' }
-  const open = (await viewsOf(place)).filter(({ isWritable }) => isWritable)
+  const views = await viewsOf(place)
+  const open = views.filter(({ isWritable }) => isWritable)
   await note(open.map(({ id }) => id))
   const refused = await closeAll(open)
   const pids = writersOn(refused)
   for (const pid of pids) signal(pid, writers === 'stop' ? 'SIGSTOP' : 'SIGKILL')
   // The killed have closed their files; of the stopped, the mounts stay as they are.
   const left = writers === 'kill' && pids.length > 0 ? await closeAll(refused) : refused
+  if (writers === 'kill') goOn(views)
   const isDone = left.length === 0 || (writers === 'stop' && pids.length > 0)
   return { isDone, detail: told(left, pids, writers) }
 }
@@ -52,7 +54,12 @@ export async function unfence(place: string, closed: readonly number[]): Promise
   if (!mountAt(place)) return
   const own = (await viewsOf(place)).filter(({ id }) => closed.includes(id))
   for (const { mountpoint, pid, isWritable } of own) if (!isWritable) await remount(mountpoint, pid, 'rw')
-  for (const pid of writersOn(own)) if (isStopped(pid)) signal(pid, 'SIGCONT')
+  goOn(own)
+}
+
+/** Who was stopped sees what has become of its files. */
+function goOn(views: readonly View[]): void {
+  for (const pid of writersOn(views)) if (isStopped(pid)) signal(pid, 'SIGCONT')
 }
 
 /** @returns those that the kernel leaves writable: something is open for writing there */
