@@ -1,8 +1,8 @@
 /**
- * Keeps this node from writing to a volume that another node may take: what shows it here becomes read-only. Where files are open for
- * writing the kernel leaves it writable: then containers that see it are stopped (SIGSTOP) or killed, all of their processes, and of
- * the host's own those that have such files. Undone when the right turns out to be still this node's. Asks no server. What the kernel
- * has taken from programs before, it may still send.
+ * Keeps this node from writing to a volume that another node may take. While that is not sure, containers that see it are stopped (SIGSTOP), all
+ * of their processes, and of the host's own those that have files of it open for writing; they go on when the right turns out to be
+ * still this node's. When it is lost, what shows it here becomes read-only; where files are open for writing the kernel leaves it
+ * writable, and programs are killed. Asks no server. What the kernel has taken from programs before, it may still send.
  * Facts: mount(8) remount,bind; proc_pid_fdinfo(5), whose mnt_id is one in all mount namespaces.
  */
 
@@ -39,14 +39,21 @@ export async function fence(
   const views = await viewsOf(place)
   const open = views.filter(({ isWritable }) => isWritable)
   await note(open.map(({ id }) => id))
+  if (writers === 'stop') return stop(open)
   const refused = await closeAll(open)
   const pids = writersOn(refused)
-  for (const pid of pids) signal(pid, writers === 'stop' ? 'SIGSTOP' : 'SIGKILL')
-  // The killed have closed their files; of the stopped, the mounts stay as they are.
-  const left = writers === 'kill' && pids.length > 0 ? await closeAll(refused) : refused
-  if (writers === 'kill') goOn(views)
-  const isDone = left.length === 0 || (writers === 'stop' && pids.length > 0)
-  return { isDone, detail: told(left, pids, writers) }
+  for (const pid of pids) signal(pid, 'SIGKILL')
+  const left = pids.length > 0 ? await closeAll(refused) : refused // The killed have closed their files.
+  goOn(views)
+  return { isDone: left.length === 0, detail: told(left, pids, 'killed') }
+}
+
+/** Programs first: those of containers are not to see that it is read-only for a while. What they have open keeps its mount as it is. */
+async function stop(views: readonly View[]): Promise<Fence> {
+  const pids = writersOn(views)
+  for (const pid of pids) signal(pid, 'SIGSTOP')
+  const left = await closeAll(views)
+  return { isDone: left.length === 0 || pids.length > 0, detail: told(left, pids, 'stopped') }
 }
 
 /** Undoes `fence`. Idempotent. @param closed the mounts that were writable before */
@@ -137,10 +144,10 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-function told(left: readonly View[], pids: readonly number[], writers: 'stop' | 'kill'): string {
-  const halted = `${writers === 'stop' ? 'stopped' : 'killed'} what wrote to it here (process ${pids.join(', ')})`
+function told(left: readonly View[], pids: readonly number[], how: 'stopped' | 'killed'): string {
+  const halted = pids.length === 0 ? [] : [`what writes to it here was ${how} (process ${pids.join(', ')})`]
   const where = [...new Set(left.map(({ mountpoint }) => mountpoint))].join(', ')
-  if (left.length === 0) return `it has been made read-only here${pids.length > 0 ? ` and ${halted}` : ''}`
-  if (pids.length > 0 && writers === 'stop') return halted
-  return `it could not be made read-only at ${where}: stop the containers that use it`
+  if (left.length === 0) return [...halted, 'it has been made read-only here'].join(', ')
+  if (how === 'stopped' && pids.length > 0) return halted.join()
+  return [...halted, `it could not be made read-only at ${where}: stop the containers that use it`].join(', ')
 }

@@ -3,7 +3,7 @@
  * differ, and a volume for one node at a time that is never written to by two.
  */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import type { SharedNews } from '../../src/driver.ts'
@@ -54,7 +54,7 @@ class Node {
   async ask(method: string, ...args: unknown[]): Promise<Answer> {
     const base = join(this.directory, String(++this.count))
     writeFileSync(`${base}.part`, JSON.stringify({ method, args }))
-    writeFileSync(`${base}.request`, readFileSync(`${base}.part`))
+    renameSync(`${base}.part`, `${base}.request`)
     await until(`${method} is answered`, 120_000, () => existsSync(`${base}.answer`))
     return JSON.parse(readFileSync(`${base}.answer`, 'utf8')) as Answer
   }
