@@ -95,19 +95,22 @@ export class Mounted {
   }
 
   /**
-   * Tells the others that it is mounted here, then has it mounted. Another node that removes it looks for that word after the removal,
-   * and `show` looks for the volume after the word: one of them sees the other.
-   * @param claim the right to it, when that is needed
+   * Has it mounted, tells the others that it is mounted here, and only then sees whether that is right. Another node that removes it looks for that
+   * word after the removal, and `confirm` looks for the volume after the word: one of them sees the other.
+   * @param shown with the right to it, when that is needed
    */
-  async show(id: string, shown: Shown, show: () => Promise<void>): Promise<void> {
+  async show(id: string, shown: Shown, show: () => Promise<void>, confirm: () => Promise<void>): Promise<void> {
     // What was made read-only shows what may be another's by now.
     if (this.#losses.delete(id)) await unbind(shown.place)
+    const wasThere = mountAt(shown.place) !== undefined
     this.#shown.set(id, shown)
     this.#shows()
     try {
-      await Promise.all([this.#share.own.addMount(id), this.#save()])
-      await show()
+      const done = await Promise.allSettled([show(), this.#share.own.addMount(id), this.#save()])
+      for (const one of done) if (one.status === 'rejected') throw one.reason
+      await confirm()
     } catch (error) {
+      if (!wasThere) await unbind(shown.place)
       if (!mountAt(shown.place)) await this.#drop(id)
       throw error
     }
@@ -218,8 +221,7 @@ export class Mounted {
     const claim = this.#shown.get(id)?.claim
     this.#shown.delete(id)
     this.#losses.delete(id)
-    await this.#save()
-    await this.#share.own.dropMount(id)
+    await Promise.all([this.#save(), this.#share.own.dropMount(id)])
     if (claim && (await this.#share.claims.isOurs(claim))) await this.#share.claims.release(claim)
   }
 

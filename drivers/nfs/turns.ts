@@ -43,6 +43,12 @@ export class Turns {
     if (claim) await this.#claims.release(claim).catch(() => undefined)
   }
 
+  /** @throws ABORTED while another node has the turn at a key, which is about `subject` */
+  async requireFree(key: string, subject: string): Promise<void> {
+    const taken = await this.#claims.holder(turnKey(key))
+    if (taken && !this.#nodes.isOver(taken.holder)) throw busy(taken.holder.name, subject)
+  }
+
   /** This node has been silent for too long: nothing is its any more. @returns what it had */
   forfeit(): readonly string[] {
     const keys = this.held
@@ -65,18 +71,22 @@ export class Turns {
     const deadline = performance.now() + maxMs
     for (;;) {
       signal.throwIfAborted()
-      const result = await this.#claims.take(`lock.${key}`, (holder) => this.#nodes.isOver(holder))
+      const result = await this.#claims.take(turnKey(key), (holder) => this.#nodes.isOver(holder))
       if (isClaim(result)) return result
       if (performance.now() > deadline) {
-        throw new AppError(
-          'ABORTED',
-          `node ${result.holder.name} is changing ${key} on the share; try again when it is done`,
-          {
-            details: { node: result.holder.name },
-          },
-        )
+        throw busy(result.holder.name, key)
       }
       await pause(betweenMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined)
     }
   }
+}
+
+/** The claim that is the turn at a key. */
+export function turnKey(key: string): string {
+  return `lock.${key}`
+}
+
+function busy(node: string, subject: string): AppError {
+  const message = `node ${node} is changing ${subject} on the share; try again when it is done`
+  return new AppError('ABORTED', message, { details: { node } })
 }

@@ -13,7 +13,7 @@ import { mountAt } from '../../src/system/mount.ts'
 import { adoptionsOf } from '../vfs/adoptions.ts'
 import { checkStorage } from '../vfs/check.ts'
 import { createClone, revertVolume } from '../vfs/copies.ts'
-import { ownerOf, trashFolder } from '../vfs/layout.ts'
+import { ownerOf, snapshotFolder, trashFolder } from '../vfs/layout.ts'
 import type { VfsState } from '../vfs/options.ts'
 import { replaceVolume } from '../vfs/replace.ts'
 import { createSnapshot, deleteSnapshot, mountSnapshot, openSnapshot, unmountSnapshot } from '../vfs/snapshots.ts'
@@ -36,6 +36,7 @@ import { parseOptions } from './options.ts'
 import { keyOf, readAll, readVolume, trashKeyOf, writeRecords } from './records.ts'
 import type { Room, Share } from './share.ts'
 import { fromVfs, isImage, isSingle, type NfsState, toVfs, toVfsSpec } from './states.ts'
+import { turnKey } from './turns.ts'
 
 /** What the calls work on. */
 export interface Desk {
@@ -55,6 +56,11 @@ async function roomOf({ share }: Desk, volume: Pick<Volume, 'name' | 'state' | '
 /** Runs a change of a volume while no other node changes it. */
 function inTurn<T>({ share }: Desk, ctx: DriverContext, key: string, work: () => Promise<T>): Promise<T> {
   return share.turns.with(key, ctx.signal, work)
+}
+
+/** No name and no id of a volume. */
+function swapKey({ id }: Volume): string {
+  return `~swap.${id}`
 }
 
 /** Of the live volume its name; of one in the trash its id. */
@@ -119,7 +125,7 @@ export async function remove(desk: Desk, ctx: DriverContext, volume: Volume): Pr
   await inTurn(desk, ctx, turnOf(volume), async () => {
     if (volume.state !== null) await requireUnused(desk, volume)
     await deleteVolume(room.storage, adoptionsOf([]), ctx, toVfs(volume, room.root))
-    await desk.share.claims.forget(ownerKey(volume.id))
+    await Promise.all([ownerKey(volume.id), turnKey(swapKey(volume))].map((key) => desk.share.claims.forget(key)))
     await desk.share.own.tell(keyOf(volume.name), trashKeyOf(volume))
   })
 }
@@ -133,11 +139,15 @@ export async function mount(desk: Desk, ctx: DriverContext, volume: Volume, targ
     : isSingle(volume)
       ? await mounted.claim(volume)
       : null
-  await mounted.show(volume.id, { place, name: volume.name, claim }, async () => {
-    await requireLive(share.work, volume)
-    if (room === share.data) return mountVolume(room.layout, ctx, toVfs(volume, room.root), target)
-    await mountTree(share, volume, place)
-  })
+  const show = () =>
+    room === share.data
+      ? mountVolume(room.layout, ctx, toVfs(volume, room.root), target)
+      : mountTree(share, volume, place)
+  const confirm = async () => {
+    await Promise.all([share.turns.requireFree(swapKey(volume), volume.name), requireLive(share.work, volume)])
+    if (room !== share.data) await requireShown(share, volume, place)
+  }
+  await mounted.show(volume.id, { place, name: volume.name, claim }, show, confirm)
 }
 
 /** Another node may have put it into the trash. @throws NOT_FOUND */
@@ -150,15 +160,19 @@ async function requireLive({ layout }: Room, { id, name }: Volume): Promise<void
 async function mountTree({ work, data }: Share, volume: Volume, place: string): Promise<void> {
   const original = await treeOf(work.layout, toVfs(volume, work.root))
   const device = mountAt(data.root)?.device ?? ''
-  const isThere = async () => mountAt(place) !== undefined && (await isSameDirectory(place, original, device))
   if (mountAt(place)) {
-    if (await isThere()) return
+    if (await isSameDirectory(place, original, device)) return
     await removeOutdated(place, device, volume)
   }
   const path = original.slice(work.root.length)
   await refresh(data.root, path)
   await bind(data.root + path, place)
-  if (await isThere()) return
+}
+
+/** What is mounted may have been replaced meanwhile. @throws ABORTED */
+async function requireShown({ work, data }: Share, volume: Volume, place: string): Promise<void> {
+  const original = await treeOf(work.layout, toVfs(volume, work.root))
+  if (await isSameDirectory(place, original, mountAt(data.root)?.device ?? '')) return
   await unbind(place)
   throw new AppError('ABORTED', `volume ${volume.name} was replaced by another node while it was mounted; try again`)
 }
@@ -265,9 +279,11 @@ export async function dropSnapshot(desk: Desk, ctx: DriverContext, volume: Volum
 export async function showSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string) {
   const room = await roomOf(desk, volume)
   const shown = { place: await placeOf(target), name: `${volume.name}@${snapshot.name}`, claim: null }
-  await desk.mounted.show(snapshot.id, shown, () =>
-    mountSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot, target),
-  )
+  const show = () => mountSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot, target)
+  const confirm = async () => {
+    await snapshotFolder(room.layout, volume, snapshot)
+  }
+  await desk.mounted.show(snapshot.id, shown, show, confirm)
 }
 
 export async function openForBackup(
@@ -316,16 +332,24 @@ function refuseMulti({ name }: VolumeSpec): never {
 export async function revert(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<NfsState> {
   const { storage, cleaner, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
-    await requireUnused(desk, volume)
-    return fromVfs(await revertVolume(storage, cleaner, ctx, toVfs(volume, root), snapshot), root)
+    const reverted = () => revertVolume(storage, cleaner, ctx, toVfs(volume, root), snapshot)
+    return fromVfs(await swapping(desk, ctx, volume, reverted), root)
   })
 }
 
 export async function replace(desk: Desk, ctx: DriverContext, volume: Volume, from: Volume): Promise<NfsState> {
   const { storage, cleaner, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
+    const replaced = () => replaceVolume(storage, cleaner, ctx, toVfs(volume, root), toVfs(from, root))
+    return fromVfs(await swapping(desk, ctx, volume, replaced), root)
+  })
+}
+
+/** Exchanges the content of a volume that is mounted nowhere: who mounts it says so, and then looks whether this is going on. */
+function swapping<T>(desk: Desk, ctx: DriverContext, volume: Volume, work: () => Promise<T>): Promise<T> {
+  return inTurn(desk, ctx, swapKey(volume), async () => {
     await requireUnused(desk, volume)
-    return fromVfs(await replaceVolume(storage, cleaner, ctx, toVfs(volume, root), toVfs(from, root)), root)
+    return withImageRight(desk, ctx, volume, work)
   })
 }
 
