@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto'
 import type { DriverContext, Log, SharedNews } from '../../src/driver.ts'
 import { AppError, toAppError } from '../../src/errors.ts'
 import type { Volume } from '../../src/model.ts'
+import { check, describe } from './check.ts'
 import { type Claim, isClaim } from './claims.ts'
 import { endKeeper, Keeping } from './keeping.ts'
 import { Mounted } from './mounted.ts'
@@ -164,8 +165,8 @@ const methods: Readonly<Record<string, Method>> = {
   mount: volumes.mount,
   unmount: volumes.unmount,
   usage: volumes.usage,
-  describe: volumes.describe,
-  check: volumes.check,
+  describe,
+  check,
   'trash.discard': volumes.discard,
   'trash.restore': volumes.restore,
   'snapshots.create': volumes.takeSnapshot,

@@ -52,6 +52,8 @@ export interface Share {
   readonly claims: Claims
   readonly turns: Turns
   readonly archive: PrunedArchive
+  /** The server copies files by itself: a snapshot is a copy. Else it goes to the archive. */
+  readonly copies: boolean
 }
 
 const formatNumber = 1
@@ -79,10 +81,11 @@ export async function openShare(
     const claims = new Claims(`${holdfast}/claims`, me)
     const turns = new Turns(claims, nodes)
     remote.use(turns)
+    const copies = copiesOnServer(place)
     const archive = await startPruned(remote, layoutOn(work, me.node).pruneDue, ctx.log)
     return {
-      ...{ label, local, holdfast, nodes, claims, turns, archive },
-      work: await openRoom(work, me.node, archive, copiesOnServer(place), ctx),
+      ...{ label, local, holdfast, nodes, claims, turns, archive, copies },
+      work: await openRoom(work, me.node, archive, copies, ctx),
       data: await openRoom(data, `${me.node}~data`, archive, true, ctx),
       own: new OwnNode(`${holdfast}/nodes`, me),
     }

@@ -4,14 +4,13 @@
  */
 
 import { constants } from 'node:fs'
-import { mkdir, open, rename, statfs } from 'node:fs/promises'
-import type { DriverContext, DriverDescription, SnapshotSpec, TreeSource, Usage } from '../../src/driver.ts'
+import { mkdir, open, rename } from 'node:fs/promises'
+import type { DriverContext, SnapshotSpec, TreeSource, Usage } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
-import type { Bytes, Finding, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
+import type { Bytes, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
 import { ignoring, lstatOrNothing, readdirOrNothing, syncFileSystem } from '../../src/system/files.ts'
 import { mountAt } from '../../src/system/mount.ts'
 import { adoptionsOf } from '../vfs/adoptions.ts'
-import { checkStorage } from '../vfs/check.ts'
 import { createClone, revertVolume } from '../vfs/copies.ts'
 import { ownerOf, snapshotFolder, trashFolder } from '../vfs/layout.ts'
 import type { VfsState } from '../vfs/options.ts'
@@ -30,7 +29,7 @@ import {
   usageOf,
 } from '../vfs/volumes.ts'
 import { letGo, makeOurs, takeImageRight, withImageRight } from './image-right.ts'
-import { isSameDirectory, type Loss, type Mounted, ownerKey } from './mounted.ts'
+import { isSameDirectory, type Mounted, ownerKey } from './mounted.ts'
 import { bind, placeOf, unbind } from './mounting.ts'
 import { parseOptions } from './options.ts'
 import { keyOf, readAll, readVolume, trashKeyOf, writeRecords } from './records.ts'
@@ -79,6 +78,7 @@ async function adoptions(desk: Desk, room: Room, isNeeded: boolean) {
   return adoptionsOf(all.flatMap(({ volume }) => (volume.damage === undefined ? [toVfs(volume, room.root)] : [])))
 }
 
+/** As `Driver.createVolume`. */
 export async function create(desk: Desk, ctx: DriverContext, spec: VolumeSpec): Promise<NfsState> {
   const { subdir } = parseOptions(spec)
   const room = await roomOf(desk, { ...spec, state: null })
@@ -114,12 +114,14 @@ async function makeSubdir(root: string, subdir: string): Promise<void> {
   }
 }
 
+/** As `Driver.findVolume`. */
 export async function find(desk: Desk, _ctx: DriverContext, volume: Volume): Promise<NfsState | null> {
   const room = await roomOf(desk, volume)
   const state = await findStandingVolume(room.storage, adoptionsOf([]), toVfs(volume, room.root))
   return state && fromVfs(state, room.root)
 }
 
+/** As `Driver.deleteVolume`. */
 export async function remove(desk: Desk, ctx: DriverContext, volume: Volume): Promise<void> {
   const room = await roomOf(desk, volume)
   await inTurn(desk, ctx, turnOf(volume), async () => {
@@ -130,6 +132,7 @@ export async function remove(desk: Desk, ctx: DriverContext, volume: Volume): Pr
   })
 }
 
+/** As `Driver.mount`. */
 export async function mount(desk: Desk, ctx: DriverContext, volume: Volume, target: string): Promise<void> {
   const { share, mounted } = desk
   const place = await placeOf(target)
@@ -197,6 +200,7 @@ async function refresh(root: string, path: string): Promise<void> {
   }
 }
 
+/** As `Driver.unmount`. */
 export async function unmount(desk: Desk, ctx: DriverContext, volume: Volume, target: string): Promise<void> {
   if (isImage(volume)) {
     const { data } = desk.share
@@ -215,11 +219,13 @@ export async function takeover(desk: Desk, ctx: DriverContext, volume: Volume, f
   return taken
 }
 
+/** As `Driver.usage`. */
 export async function usage(desk: Desk, ctx: DriverContext, volume: Volume, exact: boolean): Promise<Usage> {
   const room = await roomOf(desk, volume)
   return usageOf(room.layout, ctx, toVfs(volume, room.root), exact)
 }
 
+/** As `TrashCapability.discard`. */
 export async function discard(desk: Desk, ctx: DriverContext, volume: Volume): Promise<NfsState> {
   const room = await roomOf(desk, volume)
   const own = toVfs(volume, room.root)
@@ -237,6 +243,7 @@ export async function discard(desk: Desk, ctx: DriverContext, volume: Volume): P
   })
 }
 
+/** As `TrashCapability.restore`. */
 export async function restore(desk: Desk, ctx: DriverContext, volume: Volume, name: string): Promise<NfsState> {
   const room = await roomOf(desk, volume)
   const own = toVfs(volume, room.root)
@@ -250,6 +257,7 @@ export async function restore(desk: Desk, ctx: DriverContext, volume: Volume, na
   )
 }
 
+/** As `SnapshotCapability.create`. */
 export async function takeSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: SnapshotSpec) {
   const room = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
@@ -262,11 +270,13 @@ export async function takeSnapshot(desk: Desk, ctx: DriverContext, volume: Volum
   })
 }
 
+/** As `SnapshotCapability.find`. */
 export async function findSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot) {
   const room = await roomOf(desk, volume)
   return findStandingSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot)
 }
 
+/** As `SnapshotCapability.delete`. */
 export async function dropSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<void> {
   const room = await roomOf(desk, volume)
   await inTurn(desk, ctx, turnOf(volume), async () => {
@@ -276,6 +286,7 @@ export async function dropSnapshot(desk: Desk, ctx: DriverContext, volume: Volum
   })
 }
 
+/** As `SnapshotCapability.mount`. */
 export async function showSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string) {
   const room = await roomOf(desk, volume)
   const shown = { place: await placeOf(target), name: `${volume.name}@${snapshot.name}`, claim: null }
@@ -286,6 +297,7 @@ export async function showSnapshot(desk: Desk, ctx: DriverContext, volume: Volum
   await desk.mounted.show(snapshot.id, shown, show, confirm)
 }
 
+/** As `SnapshotCapability.open`. */
 export async function openForBackup(
   desk: Desk,
   ctx: DriverContext,
@@ -298,6 +310,7 @@ export async function openForBackup(
   return openSnapshot(room.storage, ctx, toVfs(volume, room.root), snapshot, target)
 }
 
+/** As `SnapshotCapability.unmount`. */
 export async function hideSnapshot(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot, target: string) {
   const room = await roomOf(desk, volume)
   if (room === desk.share.data) await unmountSnapshot(room.layout, room.cleaner, ctx, volume, snapshot, target)
@@ -309,6 +322,7 @@ export function isCheap({ share }: Desk): Promise<boolean> {
   return share.work.storage.reflink()
 }
 
+/** As `CloneCapability.create`. */
 export async function clone(desk: Desk, ctx: DriverContext, spec: VolumeSpec, source: Volume, snapshot: Snapshot) {
   const { subdir } = parseOptions({ ...spec, size: null })
   if (subdir !== null)
@@ -329,6 +343,7 @@ function refuseMulti({ name }: VolumeSpec): never {
   )
 }
 
+/** As `RevertCapability.revert`. */
 export async function revert(desk: Desk, ctx: DriverContext, volume: Volume, snapshot: Snapshot): Promise<NfsState> {
   const { storage, cleaner, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
@@ -337,6 +352,7 @@ export async function revert(desk: Desk, ctx: DriverContext, volume: Volume, sna
   })
 }
 
+/** As `ReplaceCapability.replace`. */
 export async function replace(desk: Desk, ctx: DriverContext, volume: Volume, from: Volume): Promise<NfsState> {
   const { storage, cleaner, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
@@ -353,6 +369,7 @@ function swapping<T>(desk: Desk, ctx: DriverContext, volume: Volume, work: () =>
   })
 }
 
+/** As `ResizeCapability.resize`. */
 export async function resize(desk: Desk, ctx: DriverContext, volume: Volume, size: Bytes): Promise<NfsState> {
   const { storage, root } = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, async () => {
@@ -361,6 +378,7 @@ export async function resize(desk: Desk, ctx: DriverContext, volume: Volume, siz
   })
 }
 
+/** As `TrimCapability.trim`. */
 export async function trim(desk: Desk, ctx: DriverContext, volume: Volume): Promise<Bytes> {
   const room = await roomOf(desk, volume)
   return inTurn(desk, ctx, volume.name, () =>
@@ -368,81 +386,7 @@ export async function trim(desk: Desk, ctx: DriverContext, volume: Volume): Prom
   )
 }
 
-export async function describe({ share }: Desk): Promise<DriverDescription> {
-  const { bsize, blocks, bavail } = await statfs(share.work.root)
-  const options = mountAt(share.data.root)?.superOptions ?? []
-  const version = options.find((option) => option.startsWith('vers='))?.slice('vers='.length)
-  const reflink = await share.work.storage.reflink()
-  const others = share.nodes.list().filter(({ alive, self }) => alive && !self)
-  return {
-    facts: {
-      export: share.label,
-      version: version ?? 'unknown',
-      nodes: String(others.length + 1),
-      size: 'image with ext4, for access=single only',
-      snapshots: reflink
-        ? 'reflink of every file on the server (atomic only while writers are paused)'
-        : 'copy of every file (atomic only while writers are paused)',
-    },
-    storage: { size: blocks * bsize, free: bavail * bsize },
-  }
-}
-
-/** @param known by this node; of what the share's records tell besides, it may not have heard yet */
-export async function check(desk: Desk, ctx: DriverContext, known: readonly Volume[]): Promise<Finding[]> {
-  const { share, mounted } = desk
-  const room = share.work
-  const ids = new Set(known.map(({ id }) => id))
-  const told = [...(await readAll(room.layout)).values()].map(({ volume }) => volume)
-  const all = [...known, ...told.filter(({ id, damage }) => damage === undefined && !ids.has(id))]
-  const found = await checkStorage(
-    room.storage,
-    ctx,
-    all.map((volume) => toVfs(volume, room.root)),
-  )
-  const findings = found.map((finding) => named(share, finding))
-  if (!(await share.own.isAlone())) findings.push(doubled(share))
-  const losses = mounted.losses.map(lossFinding)
-  const damaged = told.flatMap(({ name, damage }): Finding[] =>
-    damage === undefined
-      ? []
-      : [
-          {
-            severity: 'error',
-            check: 'damaged-record',
-            subject: name,
-            message: damage,
-            remedy: 'restore record.json of its folder from a copy',
-          },
-        ],
-  )
-  return [...findings, ...losses, ...damaged]
-}
-
-function lossFinding({ name, detail, isLost }: Loss): Finding {
-  const message = isLost ? `volume ${name} is not this node's any more: ${detail}` : `volume ${name} waits: ${detail}`
-  const remedy = isLost
-    ? 'stop the containers that use it here, and compare what they wrote last with what the other node has'
-    : 'see to the NFS server and the network: it goes on by itself unless another node has taken it over by then'
-  return { severity: 'error', check: isLost ? 'right-lost' : 'right-unsure', subject: name, message, remedy }
-}
-
-/** Paths as the server knows them. */
-function named(share: Share, finding: Finding): Finding {
-  const shown = (text: string) => text.replaceAll(share.work.root, share.label)
-  return { ...finding, subject: shown(finding.subject), message: shown(finding.message), remedy: shown(finding.remedy) }
-}
-
-function doubled({ label, own }: Share): Finding {
-  return {
-    severity: 'error',
-    check: 'two-nodes-as-one',
-    subject: label,
-    message: `another machine uses ${label} under this node's id ${own.me.node}: one is a copy of the other`,
-    remedy: 'stop the daemon of the copy, remove nfs/node from its root directory, and start it again',
-  }
-}
-
+/** As `SharedCapability.publish`. */
 export async function publish(desk: Desk, volume: Volume, snapshots: readonly Snapshot[]): Promise<void> {
   await desk.share.own.tell(await writeRecords(desk.share.work.layout, volume, snapshots))
 }
