@@ -192,6 +192,10 @@ function spansOf(times: readonly number[]): { from: number; to: number }[] {
 }
 
 describe('a volume for one node at a time', () => {
+  /** The node that has it. */
+  let holder: LabHost
+  afterAll(() => nodes[0].sh('docker service rm one'))
+
   test('moves with its task when a node is drained and when one dies, and is never on two nodes at once', async () => {
     const [manager, ...workers] = nodes
     for (const host of nodes) await host.start('bash', ['-c', sampler, host.name, net.shared])
@@ -223,7 +227,22 @@ describe('a volume for one node at a time', () => {
     const [there] = spansOf(two.mounted) as [{ from: number; to: number }]
     expect(one.mounted.filter((time) => time >= there.from && time <= there.to)).toEqual([])
     expect(timesOf(manager).mounted).toEqual([])
-    await manager.sh('docker service rm one')
+    holder = first
+  })
+
+  test('is taken over from a node that is alive by force only, which says what is at risk; that node notices', async () => {
+    const takeover = (...options: string[]) =>
+      nodes[0].run(process.execPath, [main, 'volume', 'takeover', 'only', ...options])
+    const refused = await takeover()
+    expect(refused).toMatchObject({ code: 6, stderr: expect.stringContaining(`node ${holder.name} is alive`) })
+    const forced = await takeover('--force')
+    expect(forced).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(`which node ${holder.name} had; at risk: node ${holder.name} is alive`),
+    })
+    await eventually('doctor on the other node says so', minute, async () => {
+      return /only \(right-lost\)/.test((await holder.run(process.execPath, [main, 'doctor'])).stdout)
+    })
   })
 })
 

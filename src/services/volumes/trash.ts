@@ -111,9 +111,12 @@ export class Trash implements TrashService {
         const known = this.#core.catalog.volumeById(chosen.id)
         if (!known || !isSameDiscard(known, chosen)) return
         const driver = await this.#core.drivers.ready(known.driver)
-        await inTurn(this.#core, driver, { key: known.id, options: known.options }, async () => {
+        await inTurn(this.#core, driver, { key: known.id, options: known.options }, async ({ isMissing }) => {
           const volume = this.#core.catalog.volumeById(chosen.id)
-          if (volume && isSameDiscard(volume, chosen)) await this.#deleteNow(driver, volume)
+          if (!volume || !isSameDiscard(volume, chosen)) return
+          // Another node has purged it, or brought it back under another name.
+          if (isMissing) await this.#core.catalog.write(dropVolume(volume.id))
+          else await this.#deleteNow(driver, volume)
         })
       },
     )

@@ -175,6 +175,12 @@ describe('two nodes at one name', () => {
     await a.trash.restore('db')
     expect(await b.trash.empty([b.trash.list()[0]?.id ?? ''])).toEqual(['db'])
     expect([names(b), share.storage.size]).toEqual([['db'], 1])
+    await a.volumes.remove('db')
+    share.list()
+    await vi.waitUntil(() => b.trash.list().length === 1)
+    await a.trash.restore('db', 'web')
+    await b.trash.empty(['db'])
+    expect([...share.storage.values()]).toMatchObject([{ name: 'web', trashed: false }])
   })
 })
 
