@@ -108,6 +108,11 @@ export class OwnNode {
     await this.write()
   }
 
+  /** Whether this node's file is where it was written. */
+  async isThere(): Promise<boolean> {
+    return (await ignoring(lstat(this.#path), 'ENOENT')) !== undefined
+  }
+
   /** Whether another process writes this node's file, as a copy of the machine would. */
   async isAlone(): Promise<boolean> {
     const found = nodeRecord(await readJson(this.#path))

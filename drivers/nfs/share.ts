@@ -8,13 +8,14 @@
  *     .holdfast/tmp/NODE/ .holdfast/views/NODE/   of one node, which removes at its start what it has left there
  *     .holdfast/nodes/NODE.json                   nodes.ts
  *     .holdfast/claims/KEY/EPOCH                  claims.ts
- *     .holdfast/share.json                        the format of all this
+ *     .holdfast/share.json                        the format of all this, and which share it is
  */
 
-import { lstat, mkdir } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { link, lstat, mkdir, rm } from 'node:fs/promises'
 import type { DriverContext, TreeArchive } from '../../src/driver.ts'
 import { AppError, fromErrno } from '../../src/errors.ts'
-import { ensureDirectory } from '../../src/system/files.ts'
+import { ensureDirectory, ignoring, lstatOrNothing } from '../../src/system/files.ts'
 import { mountAt, readMounts } from '../../src/system/mount.ts'
 import { type Cleaner, startCleaner } from '../vfs/cleaner.ts'
 import type { Layout } from '../vfs/layout.ts'
@@ -22,7 +23,7 @@ import { type PrunedArchive, startPruned } from '../vfs/pruned.ts'
 import { openStorage, type Storage } from '../vfs/storage.ts'
 import { dropUnusedViews } from '../vfs/views.ts'
 import { Claims, type Holder } from './claims.ts'
-import { isObject, isStale, readJson, writeJson } from './json-file.ts'
+import { field, isObject, isStale, readJson, writeJson, writeNew } from './json-file.ts'
 import { detach, mountExport } from './mounting.ts'
 import { Nodes, OwnNode } from './nodes.ts'
 import { copiesOnServer, dataMountOptions, hashOf, labelOf, workMountOptions, workOf } from './options.ts'
@@ -74,8 +75,8 @@ export async function openShare(
   await mountFresh(work, mountWork)
   await mountFresh(data, mountData)
   try {
+    await requireSame(work, label, local)
     await makeFolders(work, me.node)
-    await requireFormat(work, label)
     const holdfast = `${work}/.holdfast`
     const nodes = new Nodes(`${holdfast}/nodes`, me, options.times)
     const claims = new Claims(`${holdfast}/claims`, me)
@@ -130,13 +131,37 @@ async function makeFolders(root: string, node: string): Promise<void> {
   for (const name of [...own, ...rooms]) await ensureDirectory(`${root}/.holdfast${name}`, 0o700)
 }
 
-/** @throws FAILED_PRECONDITION for an export that another version keeps in another way */
-async function requireFormat(root: string, label: string): Promise<void> {
-  const path = `${root}/.holdfast/share.json`
-  const found = await readJson(path)
-  if (found === undefined) return writeJson(path, { format: formatNumber })
-  if (isObject(found) && found.format === formatNumber) return
-  throw new AppError('FAILED_PRECONDITION', `${label} is kept by another version of Holdfast; update this node`)
+/**
+ * Sees that the export is the share that this node knows: a disk that is not mounted on the server must not look like a share that has lost
+ * everything. One that no node has used yet is given an id.
+ * @throws FAILED_PRECONDITION when it is another, or is kept by another version
+ */
+async function requireSame(root: string, label: string, local: string): Promise<void> {
+  const [place, note] = [`${root}/.holdfast/share.json`, `${local}/share.json`]
+  const known = field(await readJson(note), 'id')
+  if (known === undefined) await makeShare(root, place)
+  const found = await readJson(place)
+  const id = field(found, 'id')
+  if (known !== undefined && id !== known) {
+    throw new AppError(
+      'FAILED_PRECONDITION',
+      `${label} is not the share that this node knows: see whether its disk is mounted on the server; if it was made anew, remove ${note}`,
+    )
+  }
+  if (id === undefined || !isObject(found) || found.format !== formatNumber) {
+    throw new AppError('FAILED_PRECONDITION', `${label} is kept by another version of Holdfast; update this node`)
+  }
+  if (known === undefined) await writeJson(note, { id })
+}
+
+/** Two nodes may be the first at the same time. */
+async function makeShare(root: string, place: string): Promise<void> {
+  await ensureDirectory(`${root}/.holdfast`, 0o700)
+  if (await lstatOrNothing(place)) return
+  const draft = `${place}.${randomUUID()}`
+  await writeNew(draft, { format: formatNumber, id: randomUUID() })
+  await ignoring(link(draft, place), 'EEXIST')
+  await rm(draft, { force: true })
 }
 
 /** @param copies whether a snapshot is a copy, or goes to the archive */

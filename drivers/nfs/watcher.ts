@@ -20,7 +20,7 @@ export interface WatcherOptions {
   readonly share: Share
   readonly log: Log
   tell(news: SharedNews): void
-  /** The server does not know the mount any more: it has to be mounted anew. */
+  /** What is mounted is not what it was: it has to be opened anew. */
   stale(): void
 }
 
@@ -77,14 +77,21 @@ export class Watcher {
   }
 
   async #lookOnce(): Promise<void> {
-    const { nodes, label } = this.#options.share
+    const { nodes, own, label } = this.#options.share
     const { changes, isNew } = await nodes.look()
+    if (!nodes.list().some(({ self }) => self) && !(await own.isThere())) return this.#vanished()
     this.#reach(null)
     if (!this.#watched) return
     if (isNew || !this.#isListed) this.#options.tell({ kind: 'nodes', storage: label, nodes: nodes.list() })
     const isDue = !this.#isListed || changes === null || performance.now() - this.#readAllAt > allMs
     if (isDue) await this.#tellAll()
     else for (const key of new Set(changes)) await this.#tellOf(key)
+  }
+
+  /** This node's own record is not there: what is mounted is not what it was, and says nothing of what is gone. */
+  #vanished(): void {
+    this.#reach('the records of its nodes are gone; see whether its disk is mounted on the server')
+    this.#options.stale()
   }
 
   async #tellAll(): Promise<void> {

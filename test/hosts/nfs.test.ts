@@ -206,6 +206,12 @@ test('a server that is away: calls fail with its name, unmounts work, and all go
   await a.call('unmount', two, target('two'))
   await server.sh(`exportfs -ua; rm -rf ${nfsRoot}/data; mkdir ${nfsRoot}/data; exportfs -ra`)
   const draft = newVolume('three', { driver: 'nfs' })
+  await until('an empty disk is not taken for the share', 60_000, async () => {
+    const { error } = await a.ask('createVolume', draft)
+    return error?.message.includes('is not the share that this node knows')
+  })
+  expect(a.news.findLast(({ kind }) => kind === 'listing')).toMatchObject({ volumes: [{}, {}] })
+  await a.host.sh('rm /var/lib/holdfast/nfs/*/share.json')
   await until('what the server does not know any more is mounted anew', 60_000, async () => {
     await a.call('createVolume', draft)
     return true
