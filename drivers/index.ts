@@ -7,6 +7,7 @@ import type { DriverModule } from '../src/driver.ts'
 
 /** Driver name -> its module. */
 export const driverModules: Readonly<Record<string, () => Promise<DriverModule>>> = {
+  nfs: async () => (await import('./nfs/nfs.ts')).nfs,
   vfs: async () => (await import('./vfs/vfs.ts')).vfs,
   devicemapper: async () => (await import('./devicemapper/devicemapper.ts')).devicemapper,
 }

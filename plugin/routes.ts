@@ -17,7 +17,7 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, ty
 import { AppError, isAppError, toAppError } from '../src/errors.ts'
 import { parseCreateOptions } from '../src/server/create-options.ts'
 import type { Services } from '../src/services/contract.ts'
-import type { MountService } from '../src/services/volumes/contract.ts'
+import type { DockerVolume, MountService } from '../src/services/volumes/contract.ts'
 import { parseVolumeName } from '../src/units.ts'
 import { closeAfterLastAnswer } from './closing.ts'
 import { within } from './deadline.ts'
@@ -151,18 +151,23 @@ function endpoints(services: Pick<Services, 'volumes' | 'mounts'>, options: Plug
     '/VolumeDriver.Mount': mount,
     '/VolumeDriver.Unmount': unmount,
     '/VolumeDriver.Path': ({ body }) => ({ Mountpoint: find(mounts, parseVolumeRequest(body)).mountpoint, Err: '' }),
-    '/VolumeDriver.Get': ({ body }) => {
-      const { name, mountpoint, createdAt, status } = find(mounts, parseVolumeRequest(body))
+    '/VolumeDriver.Get': async ({ body }) => {
+      const request = parseVolumeRequest(body)
+      // Another node may have made it a moment ago.
+      const found = mounts.get(request.name) ?? (await mounts.find(request.name))
+      const { name, mountpoint, createdAt, status } = found ?? absent(request)
       return { Volume: { Name: name, Mountpoint: mountpoint, CreatedAt: createdAt, Status: status }, Err: '' }
     },
     '/VolumeDriver.List': listRenderer(mounts),
   }
 }
 
-function find(mounts: MountService, { name }: VolumeRequest): NonNullable<ReturnType<MountService['get']>> {
-  const volume = mounts.get(name)
-  if (!volume) throw new AppError('NOT_FOUND', `no such volume: ${name}`)
-  return volume
+function find(mounts: MountService, request: VolumeRequest): DockerVolume {
+  return mounts.get(request.name) ?? absent(request)
+}
+
+function absent({ name }: VolumeRequest): never {
+  throw new AppError('NOT_FOUND', `no such volume: ${name}`)
 }
 
 /** Docker asks for the list again and again, and it is long: it is rendered once for each change. */

@@ -30,6 +30,7 @@ import { resumersOf } from './services/journal/resumers.ts'
 import { Drivers } from './services/node/drivers.ts'
 import { Node } from './services/node/node.ts'
 import { Schedules } from './services/schedules/schedules.ts'
+import { SharedCopies } from './services/shared/shared-copies.ts'
 import { Snapshots } from './services/snapshots/snapshots.ts'
 import { Mounts } from './services/volumes/mounts.ts'
 import { Trash } from './services/volumes/trash.ts'
@@ -71,15 +72,9 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   const engine = createEngine({ log })
   const drivers = await Drivers.load(config, driverModules, (directory) => new Archive(engine, directory))
   const catalog = new Catalog(path.join(config.root, 'catalog.db'))
-  const core: Core = {
-    config,
-    catalog,
-    locks: new Locks(),
-    drivers,
-    operations: new Operations(catalog, log, hooks.onPhase),
-    engine,
-    log,
-  }
+  const operations = new Operations(catalog, log, hooks.onPhase)
+  const parts = { config, catalog, locks: new Locks(), drivers, operations, engine, log }
+  const core: Core = { ...parts, shared: new SharedCopies(parts) }
   const docker = new DockerApi(config.dockerSocket)
   const rooms = buildServices(core, docker)
   const doors: Door[] = []
@@ -88,6 +83,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
   const stop = async (): Promise<void> => {
     tidying.abort()
     rooms.schedules.stop()
+    core.shared.stop()
     for (const { socket } of doors) rmSync(socket, { force: true })
     await core.operations.stop(stopWaitMs)
     await Promise.all(doors.map(({ app }) => closeDoor(app)))
@@ -103,9 +99,11 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
     await noteBoot(catalog)
     await rooms.mounts.takeOver(bootId())
     void recover(core, docker, rooms.resumers).then(() => tidyBackups(rooms, log))
+    core.shared.start()
     void drivers.start((signal) => core.operations.plainContext(signal), catalog)
     await openDoor(buildAdminApp(rooms, { logger: log }), config.socket, doors)
-    await openDoor(buildPluginApp(rooms, { log }), config.pluginSocket, doors)
+    const scope = drivers.all().every(({ driver }) => driver.scope === 'global') ? 'global' : 'local'
+    await openDoor(buildPluginApp(rooms, { log, scope }), config.pluginSocket, doors)
   } catch (error) {
     await stop()
     throw error

@@ -62,11 +62,16 @@ export function dropVolume(id: string): Change {
   return { sql: 'DELETE FROM volumes WHERE id = ?', params: [id] }
 }
 
-/** @throws ALREADY_EXISTS for a name that the volume's snapshots have already */
-export function insertSnapshot(snapshot: Snapshot): Change {
+/**
+ * Inserts a snapshot, or replaces all that is known of the one with its id.
+ * @throws ALREADY_EXISTS for a name that another one of the volume has
+ */
+export function putSnapshot(snapshot: Snapshot): Change {
   return {
     sql: `INSERT INTO snapshots (id, volume_id, name, labels, atomic, size, used, state, created_at)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+      ON CONFLICT (id) DO UPDATE SET labels = excluded.labels, atomic = excluded.atomic, size = excluded.size,
+        used = excluded.used, state = excluded.state`,
     params: [
       snapshot.id,
       snapshot.volumeId,

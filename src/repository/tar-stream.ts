@@ -58,7 +58,7 @@ function withData(flag: string, name: Buffer, data: Buffer): Buffer {
 }
 
 function paxRecords({ stat, attributes }: TarEntry, length: number): Buffer {
-  const records = [paxRecord('mtime', Buffer.from(decimal(stat.mtimeNs)))]
+  const records = [paxRecord('mtime', Buffer.from(decimalSeconds(stat.mtimeNs)))]
   if (stat.uid > maxOctal) records.push(paxRecord('uid', Buffer.from(String(stat.uid))))
   if (stat.gid > maxOctal) records.push(paxRecord('gid', Buffer.from(String(stat.gid))))
   if (length > maxOctal) records.push(paxRecord('size', Buffer.from(String(length))))
@@ -74,7 +74,8 @@ function paxRecord(key: string, value: Buffer): Buffer {
   return Buffer.concat([Buffer.from(String(length)), rest])
 }
 
-function decimal(ns: bigint): string {
+/** Nanoseconds as seconds, exactly: `-1.500000000`. */
+export function decimalSeconds(ns: bigint): string {
   const positive = ns < 0n ? -ns : ns
   const rest = String(positive % 1_000_000_000n).padStart(9, '0')
   return `${ns < 0n ? '-' : ''}${positive / 1_000_000_000n}.${rest}`

@@ -39,6 +39,7 @@ import type { Backup } from './manifest.ts'
 import { type Checkpoint, makeDirectory, RestoreArea } from './restore-area.ts'
 import { holdsTree } from './restored-tree.ts'
 import { TarSink } from './tar-sink.ts'
+import { decimalSeconds } from './tar-stream.ts'
 import type { TaskContext } from './tasks.ts'
 import { parseTreePath, readTree, type TreeEntry, type Wanted } from './tree-reader.ts'
 import { flags, sizeOf, type TreeRecord, types } from './tree-record.ts'
@@ -329,12 +330,14 @@ class TreeRestore {
     sink.close()
   }
 
-  /** Last of all: removing the area changes the root's mtime. The FIFO that tar reads has no name any more then. */
+  /** Last of all. The area cannot go before tar has closed the FIFO in it, where the target is on NFS; its going changes the root's mtime. */
   #setRoot(root: TreeRecord): void {
     const sink = new TarSink(this.#context.bridge, this.#area.target, this.#area.path)
-    this.#area.remove()
     this.#addMetadata(sink, Buffer.from('.'), root)
     sink.close()
+    this.#area.remove()
+    const args = ['-m', '-d', `@${decimalSeconds(root.mtimeNs)}`, '--', `${this.#area.target}/.`]
+    this.#context.bridge.call('exec', { program: 'touch', args, timeoutMs: 60_000 })
   }
 }
 

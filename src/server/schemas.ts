@@ -10,6 +10,7 @@ import type { SnapshotView } from '../services/snapshots/contract.ts'
 import type {
   CreateVolumeRequest,
   NewVolume,
+  TakeoverView,
   TrashView,
   UpdateVolumeRequest,
   VolumeView,
@@ -27,6 +28,7 @@ export type {
   NewVolume,
   OperationView,
   SnapshotView,
+  TakeoverView,
   TrashView,
   UpdateVolumeRequest,
   VolumeView,
@@ -64,6 +66,10 @@ export const volumeView = viewOf<VolumeView>()(
       },
       hooks: { ...hooks, description: 'run before and after a snapshot' },
       scope,
+      nodes: {
+        ...array(object({ name: text, alive: { type: 'boolean', description: 'heard of in time' } })),
+        description: 'other nodes that have it mounted',
+      },
       status: { enum: ['ok', 'degraded', 'missing'] },
       statusDetail: text,
       snapshots: array(object({ name: text, createdAt: time })),
@@ -160,6 +166,15 @@ export const findingView = viewOf<Finding>()(
   object({ severity: { enum: ['error', 'warning'] }, check: text, subject: text, message: text, remedy: text }),
 )
 
+/** A takeover. */
+export const takeoverView = viewOf<TakeoverView>()(
+  object({
+    name: text,
+    from: { type: ['string', 'null'], description: 'the node that had it; null: nobody, or this one' },
+    risk: { type: ['string', 'null'], description: 'what may be lost or damaged by it' },
+  }),
+)
+
 /** Small answers. */
 export const versionView = object({ version: text })
 export const mountedView = object({ mountpoint: text })
@@ -192,6 +207,10 @@ export const createSnapshotBody = object(
   ['name', 'labels', 'pause', 'hookTimeout'],
 )
 export const resizeBody = object({ size: { type: 'string', description: 'such as 20G' } })
+export const takeoverBody = object(
+  { force: { type: 'boolean', description: 'also while the node that has it is alive' } },
+  ['force'],
+)
 export const mountBody = object({ at: { type: 'string', description: 'a directory to mount it on as well' } }, ['at'])
 export const namesBody = object({ names: { ...array(text), description: 'none: all' } }, ['names'])
 export const restoreBody = object({ as: { type: 'string', description: 'the new name' } }, ['as'])

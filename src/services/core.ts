@@ -11,6 +11,7 @@ import type { Locks } from '../locks.ts'
 import type { Snapshot, Volume } from '../model.ts'
 import type { Operations } from './journal/operations.ts'
 import type { Drivers } from './node/drivers.ts'
+import type { SharedCopies } from './shared/shared-copies.ts'
 
 export interface Core {
   readonly config: Config
@@ -19,6 +20,8 @@ export interface Core {
   readonly drivers: Drivers
   readonly operations: Operations
   readonly engine: Engine
+  /** What this node knows of storage that other nodes use too. */
+  readonly shared: SharedCopies
   readonly log: Log
 }
 

@@ -21,6 +21,7 @@ import { Operations, type Phase } from '../../src/services/journal/operations.ts
 import { recover } from '../../src/services/journal/recovery.ts'
 import { resumersOf } from '../../src/services/journal/resumers.ts'
 import { Drivers, type Waits } from '../../src/services/node/drivers.ts'
+import { SharedCopies } from '../../src/services/shared/shared-copies.ts'
 import { Snapshots } from '../../src/services/snapshots/snapshots.ts'
 import { Mounts } from '../../src/services/volumes/mounts.ts'
 import { Trash } from '../../src/services/volumes/trash.ts'
@@ -121,7 +122,8 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
   const drivers = await Drivers.load(config, { [driver.name]: async () => driver.module }, noArchive, options.waits)
   const engine = createEngine({ log })
   const operations = new Operations(catalog, log, (kind: string, phase: Phase) => phases.push(`${kind} ${phase}`))
-  const core: Core = { config, catalog, locks: new Locks(), drivers, operations, engine, log }
+  const parts = { config, catalog, locks: new Locks(), drivers, operations, engine, log }
+  const core: Core = { ...parts, shared: new SharedCopies(parts) }
   const docker = new DockerApi(config.dockerSocket)
   const trash = new Trash(core)
   const turns = new RepositoryTurns()
@@ -134,6 +136,8 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     await starting
   })
   life.defer(() => engine.stop())
+  core.shared.start()
+  life.defer(() => core.shared.stop())
   if (!options.prepare) await starting
   return {
     core,

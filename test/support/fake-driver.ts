@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import type { DeviceCapability, Driver, DriverContext, DriverModule } from '../../src/driver.ts'
 import { AppError } from '../../src/errors.ts'
 import type { DriverState, Finding, Snapshot, Volume, VolumeSpec } from '../../src/model.ts'
+import type { FakeShare } from './fake-share.ts'
 
 interface StoredVolume {
   name: string
@@ -58,6 +59,8 @@ export interface FakeDriverOptions {
   readonly source?: 'tree' | 'block'
   /** Its volumes are devices: files in this directory, by id, while they are open; they outlive it as its storage does. */
   readonly devices?: string
+  /** Its storage is this one, which other nodes use too; with the name that this node has there. */
+  readonly share?: { readonly at: FakeShare; readonly node: string }
 }
 
 /** Where a mounted volume has its content. */
@@ -93,7 +96,8 @@ const state: DriverState = { kind: 'memory' }
 
 /** A started or startable driver; its options are `colour` and `adopt`. */
 export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
-  const { name = 'fake', storage = new Map(), without = [], cheap = true, devices } = options
+  const { name = 'fake', without = [], cheap = true, devices, share } = options
+  const storage = share?.at.storage ?? options.storage ?? new Map()
   const source = options.source ?? (devices === undefined ? 'tree' : 'block')
   const calls: string[] = []
   const mounted = new Set<string>()
@@ -108,6 +112,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     const failure = failures.get(what)
     if (failure) failures.delete(what)
     if (failure && !failure.late) throw failure.error
+    if (what !== 'start' && what !== 'unmount') share?.at.requireReach()
     const result = work()
     if (failure) throw failure.error
     return result
@@ -121,7 +126,8 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
 
   function make(spec: VolumeSpec, content: string, size: number | null): DriverState {
     const other = [...storage].find(([id, volume]) => id !== spec.id && volume.name === spec.name && !volume.trashed)
-    if (other) throw new AppError('ALREADY_EXISTS', `data of another volume stands at the place of ${spec.name}`)
+    if (other && share && !share.at.records.has(other[0])) storage.delete(other[0])
+    else if (other) throw new AppError('ALREADY_EXISTS', `data of another volume stands at the place of ${spec.name}`)
     if (!storage.has(spec.id)) {
       storage.set(spec.id, { name: spec.name, size, trashed: false, content, snapshots: new Map() })
     }
@@ -164,12 +170,15 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     trash: {
       discard: (ctx, volume) =>
         call('trash.discard', volume.name, ctx, () => {
+          share?.at.requireUnused(share.node, volume)
           stored(volume).trashed = true
+          share?.at.moved(volume.id)
           return state
         }),
       restore: (ctx, volume, as) =>
         call('trash.restore', as, ctx, () => {
           Object.assign(stored(volume), { trashed: false, name: as })
+          share?.at.moved(volume.id)
           return state
         }),
     },
@@ -185,6 +194,7 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
       delete: (ctx, volume, snapshot) =>
         call('snapshots.delete', ref(volume, snapshot), ctx, () => {
           storage.get(volume.id)?.snapshots.delete(snapshot.id)
+          share?.at.moved(volume.id)
         }),
       mountpoint: (_volume, _snapshot, target) => target,
       mount: (ctx, volume, snapshot, target) =>
@@ -259,9 +269,13 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
 
   const driver: Driver = {
     name,
-    scope: 'local',
+    scope: share ? 'global' : 'local',
     ...(options.defaultSize !== undefined && { defaultSize: options.defaultSize }),
-    volumeOptions: { colour: { description: 'means nothing' }, adopt: { description: 'means nothing' } },
+    volumeOptions: {
+      colour: { description: 'means nothing' },
+      adopt: { description: 'means nothing' },
+      access: { description: 'single: one node at a time' },
+    },
     start: (ctx, volumes, snapshots) =>
       call('start', name, ctx, () => void Object.assign(known, { volumes, snapshots })),
     stop: async () => undefined,
@@ -274,22 +288,31 @@ export function fakeDriver(options: FakeDriverOptions = {}): FakeDriver {
     check: (ctx) => call('check', name, ctx, () => options.findings ?? []),
     createVolume: (ctx, spec) => call('createVolume', spec.name, ctx, () => make(spec, '', spec.size)),
     findVolume: async (_ctx, { id }) => (storage.get(id)?.trashed === false ? state : null),
-    deleteVolume: (ctx, volume) => call('deleteVolume', volume.name, ctx, () => drop(volume.id)),
+    deleteVolume: (ctx, volume) =>
+      call('deleteVolume', volume.name, ctx, () => {
+        drop(volume.id)
+        share?.at.moved(volume.id)
+      }),
     mountpoint: (volume, target) => {
       if (volume.state?.['kind'] === 'memory') return target
       throw new AppError('CORRUPT', `the record of volume ${volume.name} does not say how it is kept`)
     },
     mount: (ctx, volume, target) =>
       call('mount', volume.name, ctx, () => {
-        show(target, stored(volume).content)
+        const { content } = stored(volume)
+        if (share && volume.options['access'] === 'single') share.at.claim(share.node, volume)
+        show(target, content)
+        share?.at.mounted(share.node, volume.id, true)
       }),
     unmount: (ctx, volume, target) =>
       call('unmount', volume.name, ctx, () => {
         readBack(volume, target)
         hide(target)
+        share?.at.mounted(share.node, volume.id, false)
       }),
     usage: (ctx, volume) => call('usage', volume.name, ctx, () => ({ used: 1, size: stored(volume).size })),
     ...(devices !== undefined && { device }),
+    ...(share && { shared: share.at.join(share.node) }),
     ...Object.fromEntries(Object.entries(capabilities).filter(([key]) => !without.some((it) => it === key))),
   }
   const module: DriverModule = {

@@ -35,6 +35,7 @@ function newVolume(name: string): VolumeView {
     origin: null,
     hooks: {},
     scope: 'local',
+    nodes: [],
     status: 'ok',
     snapshots: [],
     lastBackup: null,
@@ -168,6 +169,11 @@ export function fakeServices(): FakeServices {
         log('volumes.update', name, request)
         return volume(name)
       },
+      async takeover(name, options) {
+        log('volumes.takeover', name, options)
+        const from = volume(name).nodes[0]?.name ?? null
+        return { name, from, risk: from && `what node ${from} had not synced is lost` }
+      },
       trim: async (names) => names.map((name) => ({ name: volume(name).name, trimmed: 1024 })),
       usage: async (names) =>
         (names.length > 0 ? names : [...volumes.keys()]).map((name) => ({
@@ -178,6 +184,7 @@ export function fakeServices(): FakeServices {
     },
     mounts: {
       get: () => undefined,
+      find: async () => undefined,
       list: () => [],
       generation: 0,
       async mount(name, mountId) {

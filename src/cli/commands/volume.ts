@@ -1,6 +1,6 @@
 /** `holdfast volume`. What only some verbs need is loaded by them: `volume ls` is what people wait for. */
 
-import type { VolumeView } from '../../server/schemas.ts'
+import type { TakeoverView, VolumeView } from '../../server/schemas.ts'
 import { formatSize } from '../../units.ts'
 import { api } from '../client.ts'
 import { command, type Noun } from '../command.ts'
@@ -85,6 +85,11 @@ function hookFields({ pre, post, container, timeoutMs }: VolumeView['hooks']): [
   return fields.filter((field): field is [string, string] => field[1] !== undefined)
 }
 
+/** The other nodes that mount it. */
+function nodeNames({ nodes }: VolumeView): string {
+  return nodes.map(({ name, alive }) => (alive ? name : `${name} (not heard of)`)).join(', ') || '-'
+}
+
 function show(volume: VolumeView): string {
   const { name, driver, scope, createdAt, status, statusDetail, size, used, mountpoint, mounts, onRemove, origin } =
     volume
@@ -101,6 +106,7 @@ function show(volume: VolumeView): string {
       'mounts',
       mounts.map(({ id, since, stale }) => `${id} since ${since}${stale ? ' (stale)' : ''}`).join(', ') || '-',
     ],
+    ...(scope === 'global' ? [['nodes', nodeNames(volume)] as [string, string]] : []),
     ['labels', formatMap(volume.labels)],
     ['options', formatMap(volume.options)],
     ['on remove', onRemove],
@@ -237,5 +243,25 @@ const trim = command({
   },
 })
 
+const takeover = command({
+  summary: 'make this node the one that may mount a volume with access=single',
+  description: [
+    'For a volume of a node that is gone for good: its right ends by itself some 20 s after the last sign of life, without this.',
+    'The answer says what is at risk. While the other node is alive it is refused, unless forced.',
+  ].join('\n'),
+  args: [nameArgument],
+  options: { force: { type: 'boolean', help: 'even though the node that has it is alive' } },
+  async run({ args: [name], options: { force = false }, output, work }) {
+    const taken = await work<TakeoverView>('POST', api`/v1/volumes/${name}/takeover`, { force })
+    output.result(taken, () => takenText(taken))
+    return 0
+  },
+})
+
+function takenText({ name, from, risk }: TakeoverView): string {
+  if (from === null) return `this node may mount ${name}; no other node had it`
+  return `this node may mount ${name}, which node ${from} had; at risk: ${risk}`
+}
+
 /** The verbs of volumes. */
-export const volume: Noun = { verbs: { create, ls, inspect, rm, resize, update, mount, umount, usage, trim } }
+export const volume: Noun = { verbs: { create, ls, inspect, rm, resize, update, mount, umount, usage, trim, takeover } }

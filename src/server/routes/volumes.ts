@@ -12,6 +12,8 @@ import {
   operationHeaders,
   removeVolumeQuery,
   resizeBody,
+  takeoverBody,
+  takeoverView,
   trimmedView,
   usageView,
   volumeFilterQuery,
@@ -165,6 +167,20 @@ export function volumeRoutes(app: AdminApp, { volumes, mounts }: Pick<Services, 
       await mounts.unmount(params.name, mountId)
       return reply.code(204).send(null)
     },
+  )
+
+  app.post(
+    `${volume}/takeover`,
+    {
+      schema: {
+        summary: 'Make this node the one that may mount a volume with access=single',
+        tags,
+        params: volumeParams,
+        body: takeoverBody,
+        response: { 200: answer('who had it, and what is at risk', takeoverView), ...errors },
+      },
+    },
+    ({ params, body }) => volumes.takeover(params.name, { force: body.force === true }),
   )
 
   app.post(

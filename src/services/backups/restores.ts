@@ -5,7 +5,7 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import { amendOperation, dropSnapshot, insertSnapshot, putVolume } from '../../catalog/changes.ts'
+import { amendOperation, dropSnapshot, putSnapshot, putVolume } from '../../catalog/changes.ts'
 import type { CloneCapability, Driver, DriverContext, ReplaceCapability, SnapshotCapability } from '../../driver.ts'
 import { AppError, isAppError, toAppError } from '../../errors.ts'
 import { mountKey, volumeKey } from '../../locks.ts'
@@ -15,6 +15,7 @@ import { type Core, requireVolume, volumeTarget } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import { leftOpen, type Outcome } from '../journal/operations.ts'
 import { now } from '../now.ts'
+import { inTurn, type Turn, withVolume } from '../shared/turn.ts'
 import { requireHooksAllowed } from '../snapshots/hooks.ts'
 import { timedName } from '../snapshots/timed-name.ts'
 import type { NewVolume } from '../volumes/contract.ts'
@@ -41,6 +42,7 @@ import type { RepositoryTurns } from './turns.ts'
 
 /** What a restore in place needs of the driver. */
 interface Tools {
+  readonly turn: Turn
   readonly driver: Driver
   readonly snapshots: SnapshotCapability
   readonly replace: ReplaceCapability
@@ -72,12 +74,15 @@ export class Restores {
     const plan = planCreate({ ...asked, name }, config.defaultDriver, (driver) => drivers.required(driver), driverOf)
     requireHooksAllowed(config.hostHooks, plan.hooks)
     return this.#core.locks.with([volumeKey(name)], `volume ${name} is being restored`, async () => {
-      if (this.#core.catalog.volume(name)) {
-        const remedy = 'restore to another name, or replace its content: --in-place'
-        throw new AppError('ALREADY_EXISTS', `volume ${name} exists; ${remedy}`)
-      }
-      const found = await this.#find(wanted, name)
-      return this.#restored(await this.fill(draftVolume(plan), found, path, call), found)
+      const driver = await drivers.ready(plan.driver)
+      return inTurn(this.#core, driver, { key: name, options: plan.options }, async (turn) => {
+        if (this.#core.catalog.volume(name)) {
+          const remedy = 'restore to another name, or replace its content: --in-place'
+          throw new AppError('ALREADY_EXISTS', `volume ${name} exists; ${remedy}`)
+        }
+        const found = await this.#find(wanted, name)
+        return this.#restored(await this.fill(draftVolume(plan), found, path, turn, call), found)
+      })
     })
   }
 
@@ -90,18 +95,18 @@ export class Restores {
   }
 
   /**
-   * Makes `draft` a volume with the content of a backup. The caller holds its lock and knows that its name is free.
+   * Makes `draft` a volume with the content of a backup. The caller holds its lock, has its turn, and knows that its name is free.
    * Without a size it gets the limit that the backed up volume had, where its driver can keep that, else the driver's default.
    * @throws NOT_SUPPORTED for a backup that the driver cannot take, and what the driver and the engine throw
    */
-  async fill(draft: Volume, found: Found, path: string, call: CallOptions): Promise<Volume> {
+  async fill(draft: Volume, found: Found, path: string, turn: Turn, call: CallOptions): Promise<Volume> {
     const driver = await this.#core.drivers.ready(draft.driver)
     const plan = planNew(draft, sourceOf(found, path, driver), found, driver)
     const id = call.operationId ?? randomUUID()
     return this.#core.operations.run(
       { ...workOf(plan, draft.name, call), id },
-      (ctx) => this.#makeNew(ctx, id, plan, driver),
-      (ctx) => this.#filler.discard(ctx, driver, plan.volume),
+      (ctx) => this.#makeNew(turn.within(ctx), id, plan, turn),
+      (ctx) => this.#undoNew(ctx, plan, turn),
     )
   }
 
@@ -112,19 +117,31 @@ export class Restores {
   }
 
   async #resumeNew(operation: Operation, plan: NewPlan): Promise<void> {
+    const { name, options } = plan.volume
     const driver = await this.#core.drivers.started(plan.volume.driver)
-    await this.#core.operations.resume(
-      operation,
-      (ctx) => this.#makeNew(ctx, operation.id, plan, driver),
-      (ctx) => this.#filler.discard(ctx, driver, plan.volume),
+    await inTurn(this.#core, driver, { key: name, options }, (turn) =>
+      this.#core.operations.resume(
+        operation,
+        (ctx) => this.#makeNew(turn.within(ctx), operation.id, plan, turn),
+        (ctx) => this.#undoNew(ctx, plan, turn),
+      ),
     )
   }
 
-  async #makeNew(ctx: DriverContext, id: string, plan: NewPlan, driver: Driver): Promise<Outcome<Volume>> {
+  async #makeNew(ctx: DriverContext, id: string, plan: NewPlan, turn: Turn): Promise<Outcome<Volume>> {
+    const { driver } = turn
+    // An earlier life may have come as far as to publish it.
+    const known = this.#core.catalog.volumeById(plan.volume.id)
+    if (known) return { result: known, changes: [] }
     const made = await this.#fromImage(ctx, id, plan, plan.volume, driver)
     const volume = made ?? (await this.#createFor(ctx, plan, driver))
     if (!made) await this.#filler.fill(ctx, driver, volume, plan.source)
+    await turn.publish(ctx, volume)
     return { result: volume, changes: [putVolume(volume)] }
+  }
+
+  async #undoNew(ctx: DriverContext, { volume }: NewPlan, turn: Turn): Promise<void> {
+    if (!(await turn.isPublished(ctx, volume))) await this.#filler.discard(ctx, turn.driver, volume)
   }
 
   /** The volume, made from the backup of a device; undefined when the backup is of files. */
@@ -152,28 +169,30 @@ export class Restores {
 
   #inPlace(name: string, wanted: WantedBackup, path: string, call: CallOptions): Promise<RestoredView> {
     const keys = [volumeKey(name), mountKey(name)]
-    return this.#core.locks.with(keys, `volume ${name} is being restored in place`, async () => {
-      const volume = requireVolume(this.#core, name)
-      const driver = await this.#core.drivers.ready(volume.driver)
-      const tools = toolsOf(driver, volume, path)
-      await requireUnused(this.#core, volume)
-      this.#requireNoneOpen(volume)
-      const found = await this.#find(wanted, name)
-      if (wanted.id === null) requireOwn(volume, found)
-      const plan = this.#planInPlace(volume, sourceOf(found, path, driver))
-      await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
-      const id = call.operationId ?? randomUUID()
-      const replaced = await this.#core.operations.run(
-        { ...workOf(plan, name, call), id },
-        (ctx) => this.#replaceContent(ctx, id, plan, volume, tools),
-        (ctx) => this.#undoInPlace(ctx, id, plan, volume, tools),
-      )
-      this.#core.log.info(
-        { subject: name, snapshot: plan.safety.name },
-        'restored in place; what was before is in the snapshot',
-      )
-      return this.#restored(replaced, found)
-    })
+    return this.#core.locks.with(keys, `volume ${name} is being restored in place`, () =>
+      withVolume(this.#core, name, (turn, volume) => this.#inPlaceLocked(turn, volume, wanted, path, call)),
+    )
+  }
+
+  async #inPlaceLocked(turn: Turn, volume: Volume, wanted: WantedBackup, path: string, call: CallOptions) {
+    const { driver } = turn
+    const { name } = volume
+    const tools = toolsOf(turn, volume, path)
+    await requireUnused(this.#core, volume)
+    this.#requireNoneOpen(volume)
+    const found = await this.#find(wanted, name)
+    if (wanted.id === null) requireOwn(volume, found)
+    const plan = this.#planInPlace(volume, sourceOf(found, path, driver))
+    await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
+    const id = call.operationId ?? randomUUID()
+    const replaced = await this.#core.operations.run(
+      { ...workOf(plan, name, call), id },
+      (ctx) => this.#replaceContent(turn.within(ctx), id, plan, volume, tools),
+      (ctx) => this.#undoInPlace(ctx, id, plan, volume, tools),
+    )
+    const fields = { subject: name, snapshot: plan.safety.name }
+    this.#core.log.info(fields, 'restored in place; what was before is in the snapshot')
+    return this.#restored(replaced, found)
   }
 
   /** One that could neither be ended nor undone: only the next start of the daemon knows how far it came. */
@@ -194,12 +213,15 @@ export class Restores {
       const gone = new AppError('NOT_FOUND', 'the volume is gone')
       return this.#core.operations.close(operation, 'failed', [], gone)
     }
-    const tools = toolsOf(await this.#core.drivers.started(volume.driver), volume, plan.source.path)
-    await this.#core.operations.resume(
-      operation,
-      (ctx) => this.#goOnInPlace(ctx, operation.id, plan, volume, tools),
-      (ctx) => this.#undoInPlace(ctx, operation.id, plan, volume, tools),
-    )
+    const driver = await this.#core.drivers.started(volume.driver)
+    await inTurn(this.#core, driver, { key: volume.name, options: volume.options }, async (turn) => {
+      const tools = toolsOf(turn, volume, plan.source.path)
+      await this.#core.operations.resume(
+        operation,
+        (ctx) => this.#goOnInPlace(turn.within(ctx), operation.id, plan, volume, tools),
+        (ctx) => this.#undoInPlace(ctx, operation.id, plan, volume, tools),
+      )
+    })
   }
 
   async #goOnInPlace(ctx: DriverContext, id: string, plan: InPlacePlan, volume: Volume, tools: Tools) {
@@ -275,13 +297,14 @@ export class Restores {
     ctx: DriverContext,
     { safety }: InPlacePlan,
     volume: Volume,
-    { snapshots }: Tools,
+    { snapshots, turn }: Tools,
   ): Promise<Snapshot> {
     const existing = this.#core.catalog.snapshot(volume.id, safety.name)
     if (existing) return existing
     const taken = await snapshots.create(ctx, volume, { id: safety.id, name: safety.name, frozen: true })
     const snapshot = { ...safety, ...taken }
-    await this.#core.catalog.write(insertSnapshot(snapshot))
+    await turn.publish(ctx, volume, [snapshot])
+    await this.#core.catalog.write(putSnapshot(snapshot))
     return snapshot
   }
 
@@ -311,11 +334,13 @@ async function replaceBy(
   ctx: DriverContext,
   volume: Volume,
   filled: Volume,
-  { driver, replace }: Tools,
+  { turn, driver, replace }: Tools,
 ): Promise<Volume> {
-  const replaced = { ...volume, state: await replace.replace(ctx, volume, filled) }
-  const { size } = await driver.usage(ctx, replaced, false)
-  return { ...replaced, size }
+  const state = await replace.replace(ctx, volume, filled)
+  const { size } = await driver.usage(ctx, { ...volume, state }, false)
+  const replaced = { ...volume, state, size }
+  await turn.publish(ctx, replaced)
+  return replaced
 }
 
 /** @throws INVALID_ARGUMENT, NOT_SUPPORTED for a size that a backup of a device does not fit into */
@@ -331,7 +356,8 @@ function planNew(draft: Volume, source: Source, { backup }: Found, driver: Drive
 }
 
 /** @throws NOT_SUPPORTED, with what is missing */
-function toolsOf(driver: Driver, volume: Volume, path: string): Tools {
+function toolsOf(turn: Turn, volume: Volume, path: string): Tools {
+  const { driver } = turn
   const lacks = (what: string): AppError =>
     new AppError('NOT_SUPPORTED', `volume ${volume.name} cannot be restored in place: ${what}; restore to a new volume`)
   if ('adopt' in volume.options) throw lacks('it is an adopted directory, whose content is not replaced')
@@ -339,7 +365,7 @@ function toolsOf(driver: Driver, volume: Volume, path: string): Tools {
   if (!snapshots) throw lacks(`driver ${driver.name} has no snapshots`)
   if (!replace) throw lacks(`driver ${driver.name} cannot replace a volume's content`)
   if (path !== '' && !clone) throw lacks(`driver ${driver.name} has no clones, which --path needs`)
-  return { driver, snapshots, replace, clone: path === '' ? undefined : clone }
+  return { turn, driver, snapshots, replace, clone: path === '' ? undefined : clone }
 }
 
 function workOf(plan: RestorePlan, subject: string, { operationId, onStarted }: CallOptions) {

@@ -4,13 +4,14 @@
  */
 
 import { setTimeout } from 'node:timers/promises'
-import { type Change, dropSnapshot, dropVolume, insertSnapshot, putVolume } from '../../catalog/changes.ts'
+import { type Change, dropSnapshot, dropVolume, putSnapshot, putVolume } from '../../catalog/changes.ts'
 import type { Driver, DriverContext } from '../../driver.ts'
 import { AppError, type ErrorCode, toAppError } from '../../errors.ts'
 import { mountKey, trashKey, volumeKey } from '../../locks.ts'
 import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../../model.ts'
 import type { DockerApi } from '../../system/docker.ts'
 import type { Core } from '../core.ts'
+import { inTurn, type Turn, unshared } from '../shared/turn.ts'
 import { finishHooks, type HookPlan } from '../snapshots/hooks.ts'
 import { unpauseAll } from '../snapshots/pause.ts'
 import { putBack } from '../volumes/trash.ts'
@@ -29,6 +30,7 @@ interface Case {
   readonly docker: DockerApi
   readonly ctx: DriverContext
   readonly operation: Operation
+  readonly turn: Omit<Turn, 'driver'>
 }
 
 type Recover = (job: Case) => Promise<Ending>
@@ -45,15 +47,19 @@ export interface Resumers {
 }
 
 const recoveries: Readonly<Record<string, Recover>> = {
-  'volume.create': async ({ core, ctx, operation }) => {
+  'volume.create': async ({ core, ctx, operation, turn }) => {
     const { volume } = operation.payload as unknown as { volume: Volume }
     const driver = await core.drivers.started(volume.driver)
+    // Published, it is every node's, whatever this node's caller was told.
+    if (driver.shared && core.catalog.volumeById(volume.id)) return { state: 'done', changes: [] }
     // Complete, it may even have been used since: the catalog may be a copy of earlier days.
     const state = wasAnswered(operation) ? null : await driver.findVolume(ctx, volume)
     if (state) {
       const made = { ...volume, state }
       const { size } = await driver.usage(ctx, made, false)
-      return { state: 'done', changes: [putVolume({ ...made, size: volume.size ?? size })] }
+      const found = { ...made, size: volume.size ?? size }
+      await turn.publish(ctx, found)
+      return { state: 'done', changes: [putVolume(found)] }
     }
     await driver.deleteVolume(ctx, volume)
     return undone
@@ -76,12 +82,15 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const found = await find(job, id)
     if (!found?.driver.trash) return undone
     const { volume, driver } = found
+    // A later call, or another node, has removed it since.
+    if ('deletedAt' in volume && volume.deletedAt > deletedAt) return undone
     if (wasAnswered(job.operation) || (await kernelUses(job.core, volume)) > 0) {
       await putBack(job.ctx, driver, volume)
       return undone
     }
     const state = await found.driver.trash.discard(job.ctx, volume)
     const trashed: TrashedVolume = { ...volume, state, ...startingNow(deletedAt, purgeAt) }
+    await job.turn.publish(job.ctx, trashed)
     return { state: 'done', changes: [putVolume(trashed)] }
   },
 
@@ -92,6 +101,7 @@ const recoveries: Readonly<Record<string, Recover>> = {
     if (!found?.driver.trash || !('deletedAt' in found.volume) || found.volume.deletedAt !== deletedAt) return undone
     const state = await found.driver.trash.restore(job.ctx, found.volume, name)
     const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...volume } = found.volume
+    await job.turn.publish(job.ctx, { ...volume, name, state })
     return { state: 'done', changes: [putVolume({ ...volume, name, state })] }
   },
 
@@ -100,6 +110,7 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const found = await find(job, id)
     if (!found?.driver.resize) return undone
     const state = await found.driver.resize.resize(job.ctx, found.volume, size)
+    await job.turn.publish(job.ctx, { ...found.volume, size, state })
     return { state: 'done', changes: [putVolume({ ...found.volume, size, state })] }
   },
 
@@ -115,7 +126,10 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const taken = wasAnswered(job.operation)
       ? null
       : await found?.driver.snapshots?.find(job.ctx, found.volume, snapshot)
-    if (taken) return { state: 'done', changes: [insertSnapshot({ ...snapshot, ...taken })] }
+    if (found && taken) {
+      await job.turn.publish(job.ctx, found.volume, [{ ...snapshot, ...taken }])
+      return { state: 'done', changes: [putSnapshot({ ...snapshot, ...taken })] }
+    }
     await found?.driver.snapshots?.delete(job.ctx, found.volume, snapshot)
     return undone
   },
@@ -141,6 +155,7 @@ const recoveries: Readonly<Record<string, Recover>> = {
     await requireUnused(job.core, found.volume)
     const volume = { ...found.volume, state: await found.driver.revert.revert(job.ctx, found.volume, snapshot) }
     const { size } = await found.driver.usage(job.ctx, volume, false)
+    await job.turn.publish(job.ctx, { ...volume, size })
     return { state: 'done', changes: [putVolume({ ...volume, size })] }
   },
 }
@@ -273,10 +288,13 @@ async function resumeFree({ log }: Core, operation: Operation, { free }: Resumer
 
 /** @returns false when it is to be tried again */
 async function recoverOne({ core, docker }: Means, operation: Operation): Promise<boolean> {
-  const job: Case = { core, docker, operation, ctx: core.operations.plainContext() }
   try {
-    const { state, changes } = await recoveryOf(operation)(job)
-    await core.operations.close(operation, state, changes)
+    const recovery = recoveryOf(operation)
+    await inTurnOf(core, operation, async (turn) => {
+      const ctx = turn.within(core.operations.plainContext())
+      const { state, changes } = await recovery({ core, docker, operation, ctx, turn })
+      await core.operations.close(operation, state, changes)
+    })
     return true
   } catch (error) {
     const { code, message } = toAppError(error)
@@ -286,6 +304,28 @@ async function recoverOne({ core, docker }: Means, operation: Operation): Promis
     core.log.error(fields, `could not recover; ${outlook}`)
     return !again
   }
+}
+
+/** In a turn for the volume that an operation is about; for one that is in the trash, or leaves it, under its id too. */
+async function inTurnOf(core: Core, operation: Operation, work: (turn: Case['turn']) => Promise<void>): Promise<void> {
+  const about = volumeAbout(core, operation)
+  if (!about) return work(unshared)
+  const { id, name, options } = about
+  const driver = await core.drivers.started(about.driver)
+  if (!('deletedAt' in about)) return inTurn(core, driver, { key: name, options }, work)
+  const { name: back = name } = operation.payload as { name?: string }
+  return inTurn(core, driver, { key: id, options }, () => inTurn(core, driver, { key: back, options }, work))
+}
+
+function volumeAbout({ catalog }: Core, { payload }: Operation): Volume | TrashedVolume | undefined {
+  const { volume, snapshot, volumeId, id } = (payload ?? {}) as unknown as {
+    volume?: Volume
+    snapshot?: Snapshot
+    volumeId?: string
+    id?: string
+  }
+  const known = volumeId ?? snapshot?.volumeId ?? id
+  return volume ?? (known === undefined ? undefined : catalog.volumeById(known))
 }
 
 /**

@@ -16,7 +16,8 @@ import { checkTargets } from '../backups/target-check.ts'
 import { type Core, hiddenTarget, mountsFolder } from '../core.ts'
 import { volumesInTheMaking } from '../journal/in-the-making.ts'
 import { checkSchedules } from '../schedules/schedule-check.ts'
-import { volumeTrouble } from '../volumes/views.ts'
+import { checkShared } from '../shared/shared-check.ts'
+import { recordTrouble } from '../volumes/views.ts'
 
 interface Patient {
   readonly core: Core
@@ -103,6 +104,9 @@ const checks: Readonly<Record<string, Check>> = {
     )
   },
 
+  /** Of storage that other nodes use too: a volume of this node's alone is in the way, or this node has lost its right to one. */
+  shared: async ({ core }) => checkShared(core),
+
   'unreferenced-mounts': async ({ core }) => {
     const held = new Set(core.catalog.allHolds().map((hold) => `${hold.volumeId}@${hold.snapshotId ?? ''}`))
     const folder = `${mountsFolder(core)}/`
@@ -186,7 +190,7 @@ const checks: Readonly<Record<string, Check>> = {
 }
 
 function checkRecord(core: Core, volume: Volume): Finding[] {
-  const trouble = volumeTrouble(core, volume)
+  const trouble = recordTrouble(core, volume)
   if (trouble === undefined) return []
   const check = volume.damage === undefined ? 'unusable-volume' : 'damaged-record'
   const remedy = core.drivers.get(volume.driver)
@@ -225,7 +229,11 @@ export async function examine(core: Core, docker: DockerApi): Promise<Finding[]>
   const found = await Promise.all(
     Object.entries(checks).map(([name, check]) => runCheck(name, check, { core, docker })),
   )
-  return found.flat().sort((a, b) => a.severity.localeCompare(b.severity))
+  // A driver may say the same.
+  const each = new Map(
+    found.flat().map((finding) => [`${finding.check} ${finding.subject} ${finding.remedy}`, finding]),
+  )
+  return [...each.values()].sort((a, b) => a.severity.localeCompare(b.severity))
 }
 
 async function runCheck(name: string, check: Check, patient: Patient): Promise<Finding[]> {

@@ -10,7 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { putSetting } from '../../catalog/changes.ts'
 import type { DriverContext } from '../../driver.ts'
 import { AppError, type ErrorCode, isAppError, toAppError } from '../../errors.ts'
-import type { Operation, Schedule, Snapshot, Timestamp, Volume } from '../../model.ts'
+import { type Operation, type Schedule, type Snapshot, type Timestamp, type Volume, volumeLabel } from '../../model.ts'
 import { applyRetention, parseRetention } from '../../repository/retention.ts'
 import type { BackupPlan } from '../backups/backup-run.ts'
 import type { BackupService } from '../backups/contract.ts'
@@ -18,6 +18,7 @@ import type { Turns } from '../backups/turns.ts'
 import type { Core } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import { now } from '../now.ts'
+import { isShared } from '../shared/shared-copies.ts'
 import type { SnapshotService } from '../snapshots/contract.ts'
 import { trimVolume } from '../volumes/trim.ts'
 
@@ -208,11 +209,17 @@ async function thinSnapshots(rooms: Rooms, run: Run, keep: string): Promise<void
   }
 }
 
+/** Other nodes' schedules of the same name keep what they are told to; of a shared volume they are one schedule. */
+function whoseBackups({ drivers }: Core, run: Run): { labels: Record<string, string>; host?: string } {
+  const { id, driver } = run.volume
+  if (!isShared(drivers.get(driver))) return { labels: labelsOf(run), host: hostname() }
+  return { labels: { ...labelsOf(run), [volumeLabel]: id } }
+}
+
 async function thinBackups(rooms: Rooms, run: Run, target: string, keep: string): Promise<void> {
   const { core, backups } = rooms
   const { timeZone } = run.schedule
-  // Other nodes' schedules of the same name keep what they are told to.
-  const whose = { volume: run.volume.name, labels: labelsOf(run), host: hostname() }
+  const whose = { volume: run.volume.name, ...whoseBackups(core, run) }
   await step(rooms, (call) => backups.forget({ at: target }, { ...whose, keep, timeZone }, call))
   const key = `pruned:${target}`
   const last = Date.parse(core.catalog.setting(key) ?? '')

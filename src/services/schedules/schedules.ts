@@ -4,7 +4,8 @@
  *
  * A schedule never overlaps with itself: what comes due while it runs is left out. A failed run is tried again a few times, then waits for its
  * turn. A run is an operation, by which it is followed and cancelled; a restart of the daemon goes on with both. While its volume is in the trash a
- * schedule sleeps. The wall clock is looked at every minute, as it may be set forth or back.
+ * schedule sleeps. The wall clock is looked at every minute, as it may be set forth or back. Of a volume that several nodes use, one node at a
+ * time runs what comes due (schedule-leases.ts); what a user asks for, the node that is asked.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -23,6 +24,7 @@ import type { CreateScheduleRequest, ScheduleService, ScheduleView } from './con
 import { nextRun } from './cron.ts'
 import { ScheduleBindings } from './schedule-bindings.ts'
 import { defaultName, differences, draftSchedule } from './schedule-draft.ts'
+import { leased, ScheduleLeases } from './schedule-leases.ts'
 import { planned, retryTime, type ScheduleTiming, soon, usualTiming } from './schedule-plan.ts'
 import { carryOut, hasTrace, type Run, runKind, type ScheduleRooms, snapshotName } from './schedule-run.ts'
 import { isUnfinished, liveVolumeOf, requireAwake, scheduleView } from './schedule-view.ts'
@@ -46,6 +48,7 @@ export class Schedules implements ScheduleService {
   readonly #rooms: ScheduleRooms
   readonly #timing: ScheduleTiming
   readonly #bindings: ScheduleBindings
+  readonly #leases: ScheduleLeases
   readonly #running = new Map<string, Running>()
   #timer: NodeJS.Timeout | undefined
   #state: 'new' | 'started' | 'stopped' = 'new'
@@ -53,6 +56,7 @@ export class Schedules implements ScheduleService {
   constructor(rooms: Omit<ScheduleRooms, 'turns'>, timing: ScheduleTiming = usualTiming) {
     this.#rooms = { ...rooms, turns: new Turns(copiesAtOnce) }
     this.#bindings = new ScheduleBindings(rooms.core.log)
+    this.#leases = new ScheduleLeases(rooms.core)
     this.#timing = timing
   }
 
@@ -69,6 +73,7 @@ export class Schedules implements ScheduleService {
     if (this.#state === 'started') this.#readAll() // What has become of them since the last look is still to be logged.
     this.#state = 'stopped'
     clearTimeout(this.#timer)
+    void this.#leases.releaseAllBut([])
   }
 
   async create(request: CreateScheduleRequest): Promise<ScheduleView> {
@@ -134,7 +139,7 @@ export class Schedules implements ScheduleService {
     const schedule = this.#find(name)
     const running = this.#running.get(name)
     if (running) call.onStarted?.(running.id)
-    await (running?.ended ?? this.#begin(schedule, requireAwake(this.#core, schedule), undefined, call))
+    await (running?.ended ?? this.#begin(schedule, requireAwake(this.#core, schedule), call))
     return this.inspect(name)
   }
 
@@ -195,7 +200,9 @@ export class Schedules implements ScheduleService {
 
   /** Begins what is due. */
   async #look(): Promise<void> {
-    for (const schedule of this.#readAll()) {
+    const all = this.#readAll()
+    void this.#leases.releaseAllBut(all)
+    for (const schedule of all) {
       if (this.#state !== 'started') return
       await this.#lookAt(schedule).catch((error: Error) => this.#complain(error, schedule.name))
     }
@@ -236,19 +243,42 @@ export class Schedules implements ScheduleService {
   }
 
   /** @throws what the run throws */
-  #begin(schedule: Schedule, volume: Volume, interrupted?: Interrupted, call?: CallOptions): Promise<void> {
-    const id = interrupted?.entry?.id ?? call?.operationId ?? randomUUID()
-    const ended = this.#run(schedule, volume, interrupted, { ...call, operationId: id }).finally(() => {
-      this.#running.delete(schedule.name)
+  #begin(schedule: Schedule, volume: Volume, call: CallOptions): Promise<void> {
+    const id = call.operationId ?? randomUUID()
+    return this.#track(schedule, id, this.#run(schedule, volume, undefined, { ...call, operationId: id }))
+  }
+
+  #track({ name }: Schedule, id: string, run: Promise<void>): Promise<void> {
+    const ended = run.finally(() => {
+      this.#running.delete(name)
       this.#arm()
     })
-    this.#running.set(schedule.name, { id, ended })
+    this.#running.set(name, { id, ended })
     return ended
   }
 
   /** For nobody who waits: how it went is in its state, and in the log. */
   #beginUnseen(schedule: Schedule, volume: Volume, interrupted?: Interrupted): void {
-    this.#begin(schedule, volume, interrupted).catch(() => undefined)
+    const id = interrupted?.entry?.id ?? randomUUID()
+    this.#track(schedule, id, this.#runInTurn(schedule, volume, interrupted, id)).catch(() => undefined)
+  }
+
+  /** Runs what is due, unless another node does. */
+  async #runInTurn(
+    schedule: Schedule,
+    volume: Volume,
+    interrupted: Interrupted | undefined,
+    id: string,
+  ): Promise<void> {
+    const lease = await this.#leases.take(schedule, volume).catch(async (error: unknown) => {
+      await this.#tryUpdate(schedule, (state) => ({ ...state, nextRunAt: state.nextRunAt && planned(schedule) }))
+      await this.#noteFailure(schedule, toAppError(error))
+      throw error
+    })
+    if (lease) return this.#run(schedule, volume, interrupted, { operationId: id }, lease)
+    this.#core.log.info({ schedule: schedule.name }, 'a scheduled run is left to another node')
+    if (interrupted?.entry) await this.#core.operations.close(interrupted.entry, 'interrupted', [])
+    await this.#tryUpdate(schedule, (state) => leftToOthers(state, schedule))
   }
 
   async #run(
@@ -256,13 +286,14 @@ export class Schedules implements ScheduleService {
     volume: Volume,
     interrupted: Interrupted | undefined,
     { operationId: id, onStarted }: CallOptions,
+    lease?: AbortSignal,
   ): Promise<void> {
     const { operations } = this.#core
     const run = interrupted?.run ?? { schedule, volume, startedAt: this.#startTime(schedule), isResumed: false }
     if (!interrupted) await this.#noteBegin(run)
     let isNoted = false
     const body = async (ctx: DriverContext): Promise<Outcome<void>> => {
-      const retention = await this.#carryOut(run, ctx)
+      const retention = await this.#carryOut(run, lease ? leased(ctx, lease) : ctx)
       isNoted = true
       // What was to be made is there; but who has cancelled the rest is to be told so.
       if (retention) ctx.signal.throwIfAborted()
@@ -276,7 +307,7 @@ export class Schedules implements ScheduleService {
           body,
         )
     } catch (error) {
-      if (!this.#isEnding && !isNoted) await this.#noteFailure(run, toAppError(error))
+      if (!this.#isEnding && !isNoted) await this.#noteFailure(schedule, toAppError(error))
       throw error
     }
   }
@@ -323,7 +354,7 @@ export class Schedules implements ScheduleService {
     else this.#core.log.info(fields, 'scheduled run done')
   }
 
-  async #noteFailure({ schedule }: Run, error: AppError): Promise<void> {
+  async #noteFailure(schedule: Schedule, error: AppError): Promise<void> {
     const { code, message } = error
     await this.#tryUpdate(schedule, (state) => {
       const failures = state.failures + 1
@@ -382,4 +413,10 @@ export class Schedules implements ScheduleService {
     if (schedule) return schedule
     throw new AppError('NOT_FOUND', `no such schedule: ${name}; see: holdfast schedule ls`)
   }
+}
+
+/** Nothing is under way here any more, and how the other node fares is not this one's to say. */
+function leftToOthers(state: ScheduleState, schedule: Schedule): ScheduleState {
+  const nextRunAt = state.nextRunAt && planned(schedule)
+  return { ...state, lastRunAt: state.lastSuccessAt, failures: 0, lastError: null, nextRunAt }
 }

@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { dropHold, dropSnapshot, insertSnapshot, putHold, putVolume } from '../../catalog/changes.ts'
+import { dropHold, dropSnapshot, putHold, putSnapshot, putVolume } from '../../catalog/changes.ts'
 import type { Driver, SnapshotCapability } from '../../driver.ts'
 import { AppError } from '../../errors.ts'
 import { mountKey, volumeKey } from '../../locks.ts'
@@ -23,6 +23,7 @@ import {
 } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import { now } from '../now.ts'
+import { type Turn, withVolume } from '../shared/turn.ts'
 import {
   beingBackedUp,
   bindPrefix,
@@ -70,9 +71,7 @@ export class Snapshots implements SnapshotService {
   create(name: string, request: CreateRequest, call: CallOptions = {}): Promise<SnapshotView> {
     const wanted = request.name === undefined ? undefined : parseSnapshotName(request.name)
     const hookMs = request.hookTimeout === undefined ? undefined : parseHookTimeout(request.hookTimeout)
-    return this.#locked(name, `a snapshot of volume ${name} is being created`, async () => {
-      const volume = requireVolume(this.#core, name)
-      const driver = await this.#core.drivers.ready(volume.driver)
+    return this.#changed(name, `a snapshot of volume ${name} is being created`, async (turn, volume) => {
       const draft = draftSnapshot(volume, wanted ?? timedName(this.#core, volume, 'auto'), request.labels ?? {})
       if (this.#core.catalog.snapshot(volume.id, draft.name)) {
         throw new AppError(
@@ -83,7 +82,7 @@ export class Snapshots implements SnapshotService {
       const hooks = await planHooks(this.#hookRoom, volume, draft.name, hookMs)
       const paused = request.pause ? await this.#docker.containersUsing(name) : []
       const frozen = request.pause === true && !this.#hasOtherWriters(volume)
-      const snapshot = await this.#make(driver, volume, draft, { frozen, paused, hooks }, call)
+      const snapshot = await this.#make(turn, volume, draft, { frozen, paused, hooks }, call)
       return snapshotView(this.#core, volume, snapshot, [])
     })
   }
@@ -106,7 +105,7 @@ export class Snapshots implements SnapshotService {
   }
 
   remove(name: string, snapshotName: string, call: CallOptions = {}): Promise<void> {
-    return this.#locked(name, `snapshot ${name}@${snapshotName} is being removed`, async () => {
+    return this.#changed(name, `snapshot ${name}@${snapshotName} is being removed`, async (turn) => {
       const { volume, snapshot, capability } = await this.#place(name, snapshotName)
       const holds = this.#holds(volume, snapshot)
       const backup = holds.find(isBackupHold)
@@ -126,7 +125,7 @@ export class Snapshots implements SnapshotService {
       const payload = { volumeId: volume.id, snapshotId: snapshot.id, name: snapshotName }
       const work = { kind: 'snapshot.delete', subject: `${name}@${snapshotName}`, payload, id: call.operationId }
       await this.#core.operations.run(work, async (ctx) => {
-        await capability.delete(ctx, volume, snapshot)
+        await capability.delete(turn.within(ctx), volume, snapshot)
         return { result: undefined, changes: dropSnapshot(snapshot.id) }
       })
     })
@@ -134,19 +133,25 @@ export class Snapshots implements SnapshotService {
 
   revert(name: string, snapshotName: string, call: CallOptions = {}): Promise<void> {
     const keys = [volumeKey(name), mountKey(name)]
-    return this.#core.locks.with(keys, `volume ${name} is being reverted to ${snapshotName}`, async () => {
-      const { volume, snapshot, driver } = await this.#place(name, snapshotName)
-      const { revert } = driver
-      if (!revert) throw new AppError('NOT_SUPPORTED', `volume ${name}: driver ${driver.name} cannot revert`)
-      await requireUnused(this.#core, volume)
-      await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
-      const payload = { volumeId: volume.id, snapshotName }
-      const work = { kind: 'snapshot.revert', subject: `${name}@${snapshotName}`, payload, id: call.operationId }
-      await this.#core.operations.run(work, async (ctx) => {
-        const reverted = { ...volume, state: await revert.revert(ctx, volume, snapshot) }
-        const { size } = await driver.usage(ctx, reverted, false)
-        return { result: undefined, changes: [putVolume({ ...reverted, size })] }
-      })
+    return this.#core.locks.with(keys, `volume ${name} is being reverted to ${snapshotName}`, () =>
+      withVolume(this.#core, name, (turn) => this.#revertLocked(turn, name, snapshotName, call)),
+    )
+  }
+
+  async #revertLocked(turn: Turn, name: string, snapshotName: string, call: CallOptions): Promise<void> {
+    const { volume, snapshot, driver } = await this.#place(name, snapshotName)
+    const { revert } = driver
+    if (!revert) throw new AppError('NOT_SUPPORTED', `volume ${name}: driver ${driver.name} cannot revert`)
+    await requireUnused(this.#core, volume)
+    await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
+    const payload = { volumeId: volume.id, snapshotName }
+    const work = { kind: 'snapshot.revert', subject: `${name}@${snapshotName}`, payload, id: call.operationId }
+    await this.#core.operations.run(work, async (outer) => {
+      const ctx = turn.within(outer)
+      const reverted = { ...volume, state: await revert.revert(ctx, volume, snapshot) }
+      const { size } = await driver.usage(ctx, reverted, false)
+      await turn.publish(ctx, { ...reverted, size })
+      return { result: undefined, changes: [putVolume({ ...reverted, size })] }
     })
   }
 
@@ -230,13 +235,13 @@ export class Snapshots implements SnapshotService {
   }
 
   async #make(
-    driver: Driver,
+    turn: Turn,
     volume: Volume,
     draft: Snapshot,
     { frozen, paused, hooks }: Stillness,
     call: CallOptions,
   ): Promise<Snapshot> {
-    const capability = snapshotsOf(driver, volume)
+    const capability = snapshotsOf(turn.driver, volume)
     const work = {
       kind: 'snapshot.create',
       subject: `${volume.name}@${draft.name}`,
@@ -247,7 +252,8 @@ export class Snapshots implements SnapshotService {
     const spec = { id: draft.id, name: draft.name, frozen }
     return this.#core.operations.run(
       work,
-      async (ctx) => {
+      async (outer) => {
+        const ctx = turn.within(outer)
         const before = this.#core.catalog.holds(volume.id)
         const take = () => capability.create(ctx, volume, spec)
         const pausing = () => whilePaused(this.#docker, paused, this.#core.log, take)
@@ -255,7 +261,8 @@ export class Snapshots implements SnapshotService {
         // A container that was started during the copy was not paused.
         const disturbed = frozen && !isDeepStrictEqual(before, this.#core.catalog.holds(volume.id))
         const snapshot = { ...draft, ...made, atomic: made.atomic && !disturbed }
-        return { result: snapshot, changes: [insertSnapshot(snapshot)] }
+        await turn.publish(ctx, volume, [snapshot])
+        return { result: snapshot, changes: [putSnapshot(snapshot)] }
       },
       (ctx) => capability.delete(ctx, volume, draft),
     )
@@ -301,6 +308,10 @@ export class Snapshots implements SnapshotService {
 
   #holds(volume: Volume, snapshot: Snapshot): MountHold[] {
     return this.#core.catalog.holds(volume.id).filter((hold) => hold.snapshotId === snapshot.id)
+  }
+
+  #changed<T>(name: string, doing: string, work: (turn: Turn, volume: Volume) => Promise<T>): Promise<T> {
+    return this.#locked(name, doing, () => withVolume(this.#core, name, work))
   }
 
   #locked<T>(name: string, doing: string, work: () => Promise<T>): Promise<T> {

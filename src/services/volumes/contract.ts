@@ -19,6 +19,8 @@ export interface VolumeView {
   readonly origin: string | null
   readonly hooks: Hooks
   readonly scope: 'local' | 'global'
+  /** Other nodes that have it mounted; `alive` when they were heard of in time. */
+  readonly nodes: readonly { readonly name: string; readonly alive: boolean }[]
   readonly status: 'ok' | 'degraded' | 'missing'
   readonly statusDetail?: string
   readonly snapshots: readonly { readonly name: string; readonly createdAt: Timestamp }[]
@@ -78,6 +80,15 @@ export interface VolumeFilter {
   readonly dangling?: boolean | undefined
 }
 
+/** Who had the right to a volume that one node at a time may mount. */
+export interface TakeoverView {
+  readonly name: string
+  /** The node that had it; null: nobody, or this one. */
+  readonly from: string | null
+  /** What may be lost or damaged by it; null: nothing. */
+  readonly risk: string | null
+}
+
 export interface VolumeService {
   /**
    * Makes a volume, empty or from `fromSnapshot`. A call for a name that is being created with the same request joins it.
@@ -97,6 +108,11 @@ export interface VolumeService {
   resize(name: string, size: string, call?: CallOptions): Promise<VolumeView>
   /** Changes its hooks; what runs keeps those that it began with. @throws INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION */
   update(name: string, request: UpdateVolumeRequest): Promise<VolumeView>
+  /**
+   * Makes this node the one that may mount a volume with `access=single`, without mounting it. `force`: from a node that is alive, too.
+   * @throws NOT_FOUND, NOT_SUPPORTED, IN_USE while the other node is alive, UNAVAILABLE
+   */
+  takeover(name: string, options: { readonly force: boolean }): Promise<TakeoverView>
   /** @returns bytes given back per volume @param names all that can be trimmed when empty */
   trim(names: readonly string[]): Promise<{ name: string; trimmed: Bytes }[]>
   /** Exact use; walks the data where there is no quota. @param names all when empty */
@@ -115,6 +131,8 @@ export interface DockerVolume {
 export interface MountService {
   /** Local state only; undefined when there is no such volume. O(1). */
   get(name: string): DockerVolume | undefined
+  /** As `get`; one that this node does not know is looked for on storage that it shares with others, within 2 s. */
+  find(name: string): Promise<DockerVolume | undefined>
   /** Name and mountpoint of every volume. */
   list(): readonly { readonly name: string; readonly mountpoint: string }[]
   /** Rises with every change that `list` or `get` would show; lets a door keep a rendered answer. */

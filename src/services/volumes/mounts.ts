@@ -12,7 +12,7 @@ import { mount, mountAt, readMounts, unmount } from '../../system/mount.ts'
 import { type Core, findVolume, mountsFolder, requireDirectory, requireVolume, volumeTarget } from '../core.ts'
 import type { DockerVolume, MountService } from './contract.ts'
 import { backupPrefix, bindPrefix, cliMountId, isCliHold, kernelUses, newHold } from './use.ts'
-import { volumeMountpoint, volumeTrouble } from './views.ts'
+import { nodesWith, volumeMountpoint, volumeTrouble } from './views.ts'
 
 /** Volumes looked at in one sweep: each look reads the mount tables of the whole host. */
 const sweepLimit = 20
@@ -33,15 +33,22 @@ export class Mounts implements MountService {
     if (!volume) return undefined
     const holds = this.#core.catalog.holds(volume.id)
     const trouble = volumeTrouble(this.#core, volume)
+    const nodes = nodesWith(this.#core, volume)
     const status = {
       driver: volume.driver,
       ...(volume.size !== null && { size: volume.size }),
       onRemove: volume.onRemove,
       mounts: holds.filter((hold) => hold.snapshotId === null).length,
+      ...(nodes.length > 0 && { nodes: nodes.map((node) => node.name) }),
       status: trouble === undefined ? 'ok' : 'degraded',
       ...(trouble !== undefined && { statusDetail: trouble }),
     }
     return { name, mountpoint: volumeMountpoint(this.#core, volume) ?? '', createdAt: volume.createdAt, status }
+  }
+
+  async find(name: string): Promise<DockerVolume | undefined> {
+    if (!this.#core.catalog.volume(name)) await this.#core.shared.discover(name)
+    return this.get(name)
   }
 
   list(): { name: string; mountpoint: string }[] {
@@ -53,6 +60,7 @@ export class Mounts implements MountService {
   mount(name: string, mountId: string): Promise<string> {
     if (mountId === '') throw new AppError('INVALID_ARGUMENT', `mount of volume ${name}: the mount id is missing`)
     return this.#locked(name, 'mounted', async () => {
+      if (!this.#core.catalog.volume(name)) await this.#core.shared.discover(name)
       const volume = requireVolume(this.#core, name)
       const driver = await this.#core.drivers.ready(volume.driver)
       const target = volumeTarget(this.#core, name)

@@ -11,6 +11,7 @@ import type { TrashedVolume, Volume } from '../../model.ts'
 import { parseVolumeName } from '../../units.ts'
 import type { Core } from '../core.ts'
 import { now } from '../now.ts'
+import { inTurn, type Turn } from '../shared/turn.ts'
 import type { TrashService, TrashView, VolumeView } from './contract.ts'
 import { trashView, volumeView } from './views.ts'
 
@@ -30,14 +31,20 @@ export class Trash implements TrashService {
     const name = as === undefined ? found.name : parseVolumeName(as)
     const keys = [trashKey(found.id), volumeKey(name), mountKey(name)]
     const restored = await this.#core.locks.with(keys, `volume ${name} is being restored from the trash`, async () => {
-      const volume = intact(this.#find(found.id))
-      if (this.#core.catalog.volume(name)) {
-        throw new AppError(
-          'ALREADY_EXISTS',
-          `volume ${name} exists; restore under another name: holdfast trash restore ${ref} --as NEW`,
-        )
-      }
-      return this.#restoreLocked(volume, name)
+      const driver = await this.#core.drivers.ready(found.driver)
+      const { options } = found
+      return inTurn(this.#core, driver, { key: found.id, options }, () =>
+        inTurn(this.#core, driver, { key: name, options }, async (turn) => {
+          const volume = intact(this.#find(found.id))
+          if (this.#core.catalog.volume(name)) {
+            throw new AppError(
+              'ALREADY_EXISTS',
+              `volume ${name} exists; restore under another name: holdfast trash restore ${ref} --as NEW`,
+            )
+          }
+          return this.#restoreLocked(turn, volume, name)
+        }),
+      )
     })
     return volumeView(this.#core, restored)
   }
@@ -56,16 +63,12 @@ export class Trash implements TrashService {
   }
 
   /**
-   * Takes a volume out of sight by its `onRemove`; the caller holds its locks and knows that nothing uses it.
+   * Takes a volume out of sight by its `onRemove`; the caller holds its locks, has its turn, and knows that nothing uses it.
    * @param purge set it aside only to be purged
    * @returns the volume in the trash, or undefined when the driver had to delete it at once
    */
-  async discard(
-    driver: Driver,
-    volume: Volume,
-    purge: boolean,
-    operationId?: string,
-  ): Promise<TrashedVolume | undefined> {
+  async discard(turn: Turn, volume: Volume, purge: boolean, operationId?: string): Promise<TrashedVolume | undefined> {
+    const { driver } = turn
     const { trash } = driver
     if (!trash) {
       refuseToLose(driver, volume, purge)
@@ -82,8 +85,10 @@ export class Trash implements TrashService {
     try {
       return await this.#core.operations.run(
         work,
-        async (ctx) => {
+        async (outer) => {
+          const ctx = turn.within(outer)
           const trashed = { ...volume, state: await trash.discard(ctx, volume), deletedAt, purgeAt }
+          await turn.publish(ctx, trashed)
           const holds = this.#core.catalog.holds(volume.id)
           return { result: trashed, changes: [putVolume(trashed), ...holds.map(dropHold)] }
         },
@@ -103,10 +108,16 @@ export class Trash implements TrashService {
       [trashKey(chosen.id)],
       `volume ${chosen.name} in the trash is being purged`,
       async () => {
-        const volume = this.#core.catalog.volumeById(chosen.id)
-        if (!volume || !isSameDiscard(volume, chosen)) return
-        const driver = await this.#core.drivers.ready(volume.driver)
-        await this.#deleteNow(driver, volume)
+        const known = this.#core.catalog.volumeById(chosen.id)
+        if (!known || !isSameDiscard(known, chosen)) return
+        const driver = await this.#core.drivers.ready(known.driver)
+        await inTurn(this.#core, driver, { key: known.id, options: known.options }, async ({ isMissing }) => {
+          const volume = this.#core.catalog.volumeById(chosen.id)
+          if (!volume || !isSameDiscard(volume, chosen)) return
+          // Another node has purged it, or brought it back under another name.
+          if (isMissing) await this.#core.catalog.write(dropVolume(volume.id))
+          else await this.#deleteNow(driver, volume)
+        })
       },
     )
   }
@@ -121,8 +132,8 @@ export class Trash implements TrashService {
     }
   }
 
-  async #restoreLocked(volume: TrashedVolume, name: string): Promise<Volume> {
-    const driver = await this.#core.drivers.ready(volume.driver)
+  async #restoreLocked(turn: Turn, volume: TrashedVolume, name: string): Promise<Volume> {
+    const { driver } = turn
     const { trash } = driver
     if (!trash) throw new AppError('NOT_SUPPORTED', `driver ${driver.name} cannot restore from the trash`)
     const { deletedAt, purgeAt: _purgeAt, ...rest } = volume
@@ -130,9 +141,11 @@ export class Trash implements TrashService {
     let moved = false
     return this.#core.operations.run(
       work,
-      async (ctx) => {
+      async (outer) => {
+        const ctx = turn.within(outer)
         const restored = { ...rest, name, state: await trash.restore(ctx, volume, name) }
         moved = true
+        await turn.publish(ctx, restored)
         return { result: restored, changes: [putVolume(restored)] }
       },
       async () => {

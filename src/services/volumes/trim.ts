@@ -4,7 +4,8 @@ import type { DriverContext } from '../../driver.ts'
 import { AppError } from '../../errors.ts'
 import { volumeKey } from '../../locks.ts'
 import type { Bytes } from '../../model.ts'
-import { type Core, requireVolume } from '../core.ts'
+import type { Core } from '../core.ts'
+import { withVolume } from '../shared/turn.ts'
 
 /** @throws NOT_SUPPORTED when the driver has no trim */
 export function requireTrim(
@@ -17,10 +18,10 @@ export function requireTrim(
 
 /** @returns bytes given back @throws NOT_FOUND, NOT_SUPPORTED, ABORTED when something else is at work on the volume */
 export function trimVolume(core: Core, ctx: DriverContext, name: string): Promise<Bytes> {
-  return core.locks.with([volumeKey(name)], `volume ${name} is being trimmed`, async () => {
-    const volume = requireVolume(core, name)
-    requireTrim(core, volume)
-    const { trim } = await core.drivers.ready(volume.driver)
-    return (await trim?.trim(ctx, volume)) ?? 0
-  })
+  return core.locks.with([volumeKey(name)], `volume ${name} is being trimmed`, () =>
+    withVolume(core, name, async (turn, volume) => {
+      requireTrim(core, volume)
+      return (await turn.driver.trim?.trim(turn.within(ctx), volume)) ?? 0
+    }),
+  )
 }

@@ -66,6 +66,14 @@ export async function kernelUses(core: Core, volume: Volume): Promise<number> {
  * @throws IN_USE with who uses it and what to do
  */
 export async function requireUnused(core: Core, volume: Volume): Promise<void> {
+  // The driver has the last word, but only when the work is done.
+  const other = core.shared.views.nodesWith(volume).find(({ alive }) => alive)
+  if (other) {
+    throw new AppError(
+      'IN_USE',
+      `volume ${volume.name} is mounted on node ${other.name}; stop the containers that use it there`,
+    )
+  }
   const holds = core.catalog.holds(volume.id)
   const backup = holds.find(isBackupHold)
   if (backup) throw beingBackedUp(`volume ${volume.name}`, backup)

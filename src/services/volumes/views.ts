@@ -59,11 +59,17 @@ function view(core: Core, volume: Volume, { holds, snapshots, backups }: Belongi
     origin: volume.origin,
     hooks: volume.hooks,
     scope: driver?.scope ?? 'local',
+    nodes: nodesWith(core, volume),
     status: detail === undefined ? 'ok' : 'degraded',
     ...(detail !== undefined && { statusDetail: detail }),
     snapshots: snapshots.map(({ name, createdAt }) => ({ name, createdAt })),
     lastBackup: last ? { url: last.url, createdAt: last.createdAt } : null,
   }
+}
+
+/** Other nodes that have the volume mounted. */
+export function nodesWith({ drivers, shared }: Core, volume: Volume): VolumeView['nodes'] {
+  return drivers.get(volume.driver)?.shared ? shared.views.nodesWith(volume) : []
 }
 
 /** Where the volume is for containers; null when its record or driver cannot tell. */
@@ -79,8 +85,15 @@ export function volumeDirectory(core: Core, volume: Volume): string | null {
   return place === null || place === volumeTarget(core, volume.name) ? null : place
 }
 
-/** Why the volume cannot be used, as far as local state tells. */
+/** Why the volume cannot be used as it should be, as far as local state tells. */
 export function volumeTrouble(core: Core, volume: Volume): string | undefined {
+  const trouble = recordTrouble(core, volume)
+  if (trouble !== undefined || !core.drivers.get(volume.driver)?.shared) return trouble
+  return core.shared.views.trouble(volume)
+}
+
+/** Why nothing can be done with its record on this node. */
+export function recordTrouble(core: Core, volume: Volume): string | undefined {
   if (volume.damage !== undefined) return volume.damage
   const driver = core.drivers.get(volume.driver)
   if (!driver) return `its driver ${volume.driver} is not started on this node`

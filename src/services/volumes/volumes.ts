@@ -12,9 +12,19 @@ import { backupUrl, parseBackup, requireTarget, type WantedBackup } from '../bac
 import type { Restores } from '../backups/restores.ts'
 import { type Core, findVolume, requireSnapshot, requireVolume, volumeTarget } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
+import { isShared } from '../shared/shared-copies.ts'
+import { takeOver } from '../shared/takeover.ts'
+import { inTurn, type Turn, unshared, withVolume } from '../shared/turn.ts'
 import { changeHooks } from '../snapshots/hook-command.ts'
 import { requireHooksAllowed } from '../snapshots/hooks.ts'
-import type { CreateVolumeRequest, UpdateVolumeRequest, VolumeFilter, VolumeService, VolumeView } from './contract.ts'
+import type {
+  CreateVolumeRequest,
+  TakeoverView,
+  UpdateVolumeRequest,
+  VolumeFilter,
+  VolumeService,
+  VolumeView,
+} from './contract.ts'
 import { type CreatePlan, checkLength, differences, draftVolume, planCreate } from './create-plan.ts'
 import { matches } from './filter.ts'
 import { isDue, type Trash } from './trash.ts'
@@ -57,6 +67,7 @@ export class Volumes implements VolumeService {
   }
 
   async inspect(name: string): Promise<VolumeView> {
+    if (!this.#core.catalog.volume(name)) await this.#core.shared.discover(name)
     const volume = findVolume(this.#core, name)
     const view = volumeView(this.#core, volume)
     if (view.status !== 'ok') return view
@@ -78,13 +89,12 @@ export class Volumes implements VolumeService {
     const trashed = await this.#core.locks.with(
       [volumeKey(name), mountKey(name)],
       `volume ${name} is being removed`,
-      async () => {
-        const volume = requireVolume(this.#core, name)
-        const driver = await this.#core.drivers.ready(volume.driver)
-        await requireUnused(this.#core, volume)
-        await driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
-        return this.#trash.discard(driver, volume, options.purge === true, options.operationId)
-      },
+      () =>
+        withVolume(this.#core, name, async (turn, volume) => {
+          await requireUnused(this.#core, volume)
+          await turn.driver.unmount(this.#core.operations.plainContext(), volume, volumeTarget(this.#core, name))
+          return this.#trash.discard(turn, volume, options.purge === true, options.operationId)
+        }),
     )
     if (!trashed || !isDue(trashed)) return
     const purged = this.#trash.purge(trashed)
@@ -96,28 +106,35 @@ export class Volumes implements VolumeService {
 
   async resize(name: string, text: string, call: CallOptions = {}): Promise<VolumeView> {
     const size = parseSize(text)
-    await this.#change(name, 'resized', async (driver, volume) => {
+    await this.#change(name, 'resized', async (turn, volume) => {
+      const { driver } = turn
       const { resize } = driver
       if (!resize)
         throw new AppError('NOT_SUPPORTED', `volume ${name} cannot be resized: driver ${driver.name} has no resize`)
       const work = { kind: 'volume.resize', subject: name, payload: { id: volume.id, size }, id: call.operationId }
-      await this.#core.operations.run(work, async (ctx) => {
-        const state = await resize.resize(ctx, volume, size)
-        return { result: undefined, changes: [putVolume({ ...volume, size, state })] }
+      await this.#core.operations.run(work, async (outer) => {
+        const ctx = turn.within(outer)
+        const resized = { ...volume, size, state: await resize.resize(ctx, volume, size) }
+        await turn.publish(ctx, resized)
+        return { result: undefined, changes: [putVolume(resized)] }
       })
     })
     return this.inspect(name)
   }
 
   async update(name: string, request: UpdateVolumeRequest): Promise<VolumeView> {
-    await this.#core.locks.with([volumeKey(name)], `volume ${name} is being changed`, async () => {
-      const volume = requireVolume(this.#core, name)
+    await this.#change(name, 'changed', async (turn, volume) => {
       const { all: hooks, set } = changeHooks(volume.hooks, request)
       requireHooksAllowed(this.#core.config.hostHooks, set)
       checkLength(name, volume.options, volume.labels, hooks)
+      await turn.publish(turn.within(this.#core.operations.plainContext()), { ...volume, hooks })
       await this.#core.catalog.write(putVolume({ ...volume, hooks }))
     })
     return this.inspect(name)
+  }
+
+  takeover(name: string, { force }: { readonly force: boolean }): Promise<TakeoverView> {
+    return takeOver(this.#core, name, force)
   }
 
   async trim(names: readonly string[]): Promise<{ name: string; trimmed: Bytes }[]> {
@@ -155,16 +172,39 @@ export class Volumes implements VolumeService {
 
   #createLocked(plan: CreatePlan, call: CallOptions): Promise<Created> {
     const keys = [volumeKey(plan.name), ...(plan.source ? [volumeKey(plan.source.volume)] : [])]
-    return this.#core.locks.with(keys, `volume ${plan.name} is being created`, async () => {
-      const existing = this.#core.catalog.volume(plan.name)
-      const backup = this.#backupOf(plan)
-      if (existing) return { volume: volumeView(this.#core, satisfied(plan, backup, existing)), existed: true }
-      const volume = await (backup ? this.#restore(plan, backup, call) : this.#make(plan, call))
-      return { volume: volumeView(this.#core, volume), existed: false }
+    return this.#core.locks.with(keys, `volume ${plan.name} is being created`, () =>
+      this.#inTurns(plan, async (turn) => {
+        const existing = this.#core.catalog.volume(plan.name)
+        const backup = this.#backupOf(plan)
+        if (existing) {
+          if (turn.isMissing) throw missing(existing)
+          return { volume: volumeView(this.#core, satisfied(plan, backup, existing)), existed: true }
+        }
+        const volume = await (backup ? this.#restore(plan, backup, turn, call) : this.#make(plan, turn, call))
+        return { volume: volumeView(this.#core, volume), existed: false }
+      }),
+    )
+  }
+
+  /** In a turn for the name, and for what it is cloned from. One that is known while its storage is away needs none: it is there. */
+  async #inTurns(plan: CreatePlan, work: (turn: Turn) => Promise<Created>): Promise<Created> {
+    const { catalog, drivers, shared } = this.#core
+    const { name, source } = plan
+    const known = catalog.volume(name)
+    const wanted = known ?? plan
+    const driver = drivers.required(wanted.driver)
+    if (!isShared(driver) || (known && shared.views.away(known) !== undefined)) {
+      return work({ driver, ...unshared })
+    }
+    await drivers.ready(wanted.driver)
+    const key = { key: name, options: wanted.options }
+    return inTurn(this.#core, driver, key, (turn) => {
+      if (!source || catalog.volume(name)) return work(turn)
+      return withVolume(this.#core, source.volume, () => work(turn))
     })
   }
 
-  async #make(plan: CreatePlan, call: CallOptions): Promise<Volume> {
+  async #make(plan: CreatePlan, turn: Turn, call: CallOptions): Promise<Volume> {
     const driver = await this.#core.drivers.ready(plan.driver)
     const fill = this.#filler(plan, driver)
     requireHooksAllowed(this.#core.config.hostHooks, plan.hooks)
@@ -173,13 +213,17 @@ export class Volumes implements VolumeService {
     const work = { kind: 'volume.create', subject: plan.name, payload: { volume: { ...draft } }, id: call.operationId }
     return this.#core.operations.run(
       work,
-      async (ctx) => {
+      async (outer) => {
+        const ctx = turn.within(outer)
         const made = { ...draft, state: await fill(ctx, draft) }
         const { size } = plan.source ? await driver.usage(ctx, made, false) : made
         const volume = { ...made, size }
+        await turn.publish(ctx, volume)
         return { result: volume, changes: [putVolume(volume)] }
       },
-      (ctx) => driver.deleteVolume(ctx, draft),
+      async (ctx) => {
+        if (!(await turn.isPublished(ctx, draft))) await driver.deleteVolume(ctx, draft)
+      },
     )
   }
 
@@ -192,10 +236,10 @@ export class Volumes implements VolumeService {
     return { ...wanted, repository: { ...wanted.repository, access } }
   }
 
-  async #restore(plan: CreatePlan, wanted: WantedBackup, call: CallOptions): Promise<Volume> {
+  async #restore(plan: CreatePlan, wanted: WantedBackup, turn: Turn, call: CallOptions): Promise<Volume> {
     requireHooksAllowed(this.#core.config.hostHooks, plan.hooks)
     const backup = await findBackup(this.#core, wanted, { meant: plan.name })
-    return this.#restores.fill(draftVolume(plan), { repository: wanted.repository, backup }, '', call)
+    return this.#restores.fill(draftVolume(plan), { repository: wanted.repository, backup }, '', turn, call)
   }
 
   /** The driver's call that makes the volume: empty, or from a snapshot. */
@@ -213,12 +257,20 @@ export class Volumes implements VolumeService {
     return (ctx, spec) => clone.create(ctx, spec, source, snapshot)
   }
 
-  #change(name: string, participle: string, work: (driver: Driver, volume: Volume) => Promise<void>): Promise<void> {
-    return this.#core.locks.with([volumeKey(name)], `volume ${name} is being ${participle}`, async () => {
-      const volume = requireVolume(this.#core, name)
-      await work(await this.#core.drivers.ready(volume.driver), volume)
-    })
+  #change(name: string, participle: string, work: (turn: Turn, volume: Volume) => Promise<void>): Promise<void> {
+    return this.#core.locks.with([volumeKey(name)], `volume ${name} is being ${participle}`, () =>
+      withVolume(this.#core, name, work),
+    )
   }
+}
+
+/** An empty volume in its place would be taken for the one that was there. */
+function missing({ name }: Volume): AppError {
+  return new AppError(
+    'FAILED_PRECONDITION',
+    `volume ${name} is known here, but its storage does not have it any more; see that the right disk is mounted on the server, ` +
+      `or forget the volume: holdfast volume rm ${name} --purge`,
+  )
 }
 
 /** @throws ALREADY_EXISTS when the volume is not what was asked for */

@@ -15,10 +15,10 @@ import {
   dropVolume,
   finishOperation,
   insertSchedule,
-  insertSnapshot,
   pruneOperations,
   putHold,
   putSetting,
+  putSnapshot,
   putVolume,
   resetHolds,
 } from '../../../src/catalog/changes.ts'
@@ -92,7 +92,7 @@ describe('nouns come back as they went in', () => {
       aHold(volume.id, { snapshotId: snapshot.id, mountId: 'cli', count: 3, stale: true }),
     ]
     const operation = anOperation({ payload: { volume: { id: 'x' } } })
-    await catalog.write(putVolume(volume), insertSnapshot(snapshot), putHold(plain), putHold(shown))
+    await catalog.write(putVolume(volume), putSnapshot(snapshot), putHold(plain), putHold(shown))
     await catalog.write(beginOperation(operation), putSetting('boot-id', 'b'))
     expect(catalog.snapshot(volume.id, 's1')).toEqual(snapshot)
     expect(catalog.holds(volume.id)).toEqual([plain, shown])
@@ -125,7 +125,7 @@ describe('nouns come back as they went in', () => {
 
   test('a volume takes its snapshots and holds with it', async () => {
     const volume = aVolume()
-    await catalog.write(putVolume(volume), insertSnapshot(aSnapshot(volume)), putHold(aHold(volume.id)))
+    await catalog.write(putVolume(volume), putSnapshot(aSnapshot(volume)), putHold(aHold(volume.id)))
     await catalog.write(dropVolume(volume.id))
     expect([catalog.snapshots(volume.id), catalog.allHolds()]).toEqual([[], []])
   })
@@ -197,8 +197,8 @@ describe('writes', () => {
   test('a name or an id that is taken is ALREADY_EXISTS', async () => {
     const volume = aVolume()
     const operation = anOperation()
-    await catalog.write(putVolume(volume), insertSnapshot(aSnapshot(volume)), beginOperation(operation))
-    for (const change of [putVolume(aVolume()), insertSnapshot(aSnapshot(volume)), beginOperation(operation)]) {
+    await catalog.write(putVolume(volume), putSnapshot(aSnapshot(volume)), beginOperation(operation))
+    for (const change of [putVolume(aVolume()), putSnapshot(aSnapshot(volume)), beginOperation(operation)]) {
       await expect(catalog.write(change)).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
     }
   })
@@ -265,7 +265,7 @@ describe('a damaged row harms only itself', () => {
   test('snapshot', async () => {
     const volume = aVolume()
     const [damaged, whole] = [aSnapshot(volume, { name: 'a' }), aSnapshot(volume, { name: 'b' })]
-    await catalog.write(putVolume(volume), insertSnapshot(damaged), insertSnapshot(whole))
+    await catalog.write(putVolume(volume), putSnapshot(damaged), putSnapshot(whole))
     await whileDown((db) => db.prepare(`UPDATE snapshots SET state = 'x', labels = '' WHERE id = ?`).run(damaged.id))
     expect(catalog.snapshots(volume.id)).toEqual([
       expect.objectContaining({ name: 'a', damage: expect.stringContaining('labels, state') }),

@@ -40,6 +40,7 @@ const commands: [string, string | RegExp][] = [
   ['volume umount db', 'db\n'],
   ['volume usage db', 'NAME   USED   SIZE\ndb     500M   10G\n'],
   ['volume trim db', 'NAME   TRIMMED\ndb     1K\n'],
+  ['volume takeover db --force', 'this node may mount db; no other node had it\n'],
   ['trash ls', /^NAME {3}ID {7}DRIVER[\s\S]*\nold {4}id-old {3}vfs/],
   ['trash restore old --as older', 'older\n'],
   ['trash empty', 'old\n'],

@@ -50,6 +50,7 @@ export function fakeServices(...names: string[]): FakeServices {
       if (!known.has(name)) return undefined
       return { name, mountpoint: `/m/${name}`, createdAt: '2026-01-02T03:04:05.678Z', status: { driver: 'vfs' } }
     },
+    find: async (name) => mounts.get(name),
     list() {
       fake.listed++
       return [...known].map((name) => ({ name, mountpoint: '' }))

@@ -71,6 +71,7 @@ const requests: [string, string, string, object | undefined, number][] = [
   ['POST', '/v1/volumes/db/mount', '/v1/volumes/{name}/mount', undefined, 200],
   ['POST', '/v1/volumes/db/umount', '/v1/volumes/{name}/umount', undefined, 204],
   ['POST', '/v1/volumes/trim', '/v1/volumes/trim', { names: ['db'] }, 200],
+  ['POST', '/v1/volumes/db/takeover', '/v1/volumes/{name}/takeover', { force: true }, 200],
   ['POST', '/v1/volumes/usage', '/v1/volumes/usage', undefined, 200],
   ['GET', '/v1/trash', '/v1/trash', undefined, 200],
   ['POST', '/v1/trash/old/restore', '/v1/trash/{ref}/restore', { as: 'older' }, 200],

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { beforeEach, expect, test, vi } from 'vitest'
-import { beginOperation, type Change, insertSnapshot, insertTarget } from '../../../../src/catalog/changes.ts'
+import { beginOperation, type Change, insertTarget, putSnapshot } from '../../../../src/catalog/changes.ts'
 import { AppError } from '../../../../src/errors.ts'
 import type { Finding, Volume } from '../../../../src/model.ts'
 import { examine } from '../../../../src/services/node/doctor.ts'
@@ -161,7 +161,7 @@ test('snapshots of what was before a restore in place, after a week', async () =
   const { id } = t.core.catalog.volume(volume.name) as Volume
   const days = (count: number): string => new Date(Date.now() - count * 86_400_000).toISOString()
   const safety = (name: string, age: number): Change =>
-    insertSnapshot(aSnapshot({ ...aVolume(), id }, { name, createdAt: days(age) }))
+    putSnapshot(aSnapshot({ ...aVolume(), id }, { name, createdAt: days(age) }))
   await t.core.catalog.write(safety('before-restore-20261101-100000', 6.9), safety('before-restore-by-hand', 9))
   expect(await besidesSocket(t)).toEqual([])
   await t.core.catalog.write(
