@@ -97,10 +97,12 @@ async function measureBackups(api: Api, { directory: scratch, reach }: Sandbox):
   const backup = () =>
     api<{ url: string; added: number }>('POST', '/v1/backups', { volume: 'data', to: { at: 'there' } })
   const rows: [string, number, string][] = []
+  console.error('the volume is filled')
   const measure = async (what: string, work: () => Promise<unknown>): Promise<void> => {
     const before = await used(directory)
     const seconds = (await timed(work)) / 1000
     rows.push([what, seconds, (((await used(directory)) - before) / 2 ** 20).toFixed(0)])
+    console.error(`${what}: ${seconds.toFixed(2)} s`)
   }
   await measure('first', backup)
   await measure('unchanged', backup)
