@@ -111,7 +111,7 @@ async function creating(): Promise<void> {
     await create(name)
     note({ kind: 'create', event: 'done', name })
     if (number % 3 === 2) await removing('create', name, `/v1/volumes/${name}?purge=true`)
-    await delay(200) // There is one processor for all.
+    await delay(1000) // There is one processor for all.
   }
 }
 
@@ -125,25 +125,18 @@ async function snapshotting(): Promise<void> {
     await snap('snapped', name)
     note({ kind: 'snapshot', event: 'done', name })
     const old = `s-${round}-${number - 2}`
-    await delay(200)
+    await delay(1000)
     if (number % 4 === 3) await removing('snapshot', old, `/v1/volumes/snapped/snapshots/${old}`)
   }
 }
 
 async function reverting(): Promise<void> {
-  if (!notes().some(({ kind }) => kind === 'revert')) {
-    await create('reverted')
-    for (const content of ['a', 'b']) {
-      await inside('reverted', (directory) => put(directory, content))
-      await snap('reverted', content)
-    }
-  }
   for (let number = 0; ; number++) {
     const content = 'ab'[number % 2] as string
     note({ kind: 'revert', event: 'begin', name: 'reverted', content })
     await api('POST', `/v1/volumes/reverted/snapshots/${content}/revert`)
     note({ kind: 'revert', event: 'done', name: 'reverted', content })
-    await delay(200)
+    await delay(1000)
   }
 }
 
@@ -154,6 +147,7 @@ async function backingUp(): Promise<void> {
   for (let number = 0; ; number++) {
     const content = `${round}-${number}`
     put(directory, content)
+    note({ kind: 'backup', event: 'begin', name: 'saved', content })
     const { url } = await api<{ url: string }>('POST', '/v1/backups', { volume: 'saved', to: target })
     note({ kind: 'backup', event: 'done', name: 'saved', content, url })
   }
@@ -162,17 +156,25 @@ async function backingUp(): Promise<void> {
 /** The backup that is restored: of what, and by which digest it is known. */
 const original = () => notes().find(({ kind, event }) => kind === 'restore' && event === 'begin')
 
-async function restoring(): Promise<void> {
-  if (!original()) {
-    await create('original')
-    const content = await inside('original', (directory) => {
-      writeFileSync(join(directory, 'content'), randomBytes(6 * 2 ** 20))
-      return digest(directory)
-    })
-    const { url } = await api<{ url: string }>('POST', '/v1/backups', { volume: 'original', to: target })
-    note({ kind: 'restore', event: 'begin', name: 'original', content, url })
-    note({ kind: 'restore', event: 'done', name: 'original' })
+/** Once: what later lives restore, and the volume that they revert. */
+async function preparing(): Promise<void> {
+  if (notes().length > 0) return
+  await create('reverted')
+  for (const content of ['a', 'b']) {
+    await inside('reverted', (directory) => put(directory, content))
+    await snap('reverted', content)
   }
+  await create('original')
+  const content = await inside('original', (directory) => {
+    writeFileSync(join(directory, 'content'), randomBytes(6 * 2 ** 20))
+    return digest(directory)
+  })
+  const { url } = await api<{ url: string }>('POST', '/v1/backups', { volume: 'original', to: target })
+  note({ kind: 'restore', event: 'begin', name: 'original', content, url })
+  note({ kind: 'restore', event: 'done', name: 'original' })
+}
+
+async function restoring(): Promise<void> {
   for (let number = 0; ; number++) {
     const name = `restored-${round}-${number}`
     note({ kind: 'restore', event: 'begin', name })
@@ -275,6 +277,7 @@ async function verifyBackups(): Promise<void> {
 }
 
 if (act === 'work') {
+  await preparing()
   await Promise.all([writing(), creating(), snapshotting(), reverting(), backingUp(), restoring()])
 } else {
   for (const check of [verifyVolumes, verifyWriting, verifySnapshots, verifyRevert, verifyBackups]) {

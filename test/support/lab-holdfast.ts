@@ -5,19 +5,24 @@ import { join } from 'node:path'
 import type { LabHost } from './lab-host.ts'
 import type { LabProcess } from './lab-process.ts'
 
-const main = join(import.meta.dirname, '../../dist/src/cli/main.js')
+/** The program of the daemon and of its CLI. */
+export const main = join(import.meta.dirname, '../../dist/src/cli/main.js')
 
 /** Starts the daemon, again after a boot as well; resolves when its drivers are ready and what a crash interrupted is settled. */
 export async function startHoldfast(host: LabHost): Promise<LabProcess> {
   if (!existsSync(main)) throw new Error(`${main} is not there: run scripts/build first`)
   const daemon = await host.start(process.execPath, [main, 'daemon'])
   const holdfast = `'${process.execPath}' '${main}'`
+  const late = 5 * 60_000
   try {
-    await host.sh(`until ${holdfast} info --json; do sleep 0.1; done >/tmp/info 2>/dev/null`)
-    await host.sh(`while grep -q '"state": *"starting"' /tmp/info; do ${holdfast} info --json >/tmp/info; done`)
-    await host.sh(`until [[ $(${holdfast} operation ls --json | tr -d '[:space:]') == '[]' ]]; do sleep 0.2; done`)
+    await host.sh(`until ${holdfast} info --json; do sleep 0.1; done >/tmp/info 2>/dev/null`, late)
+    await host.sh(`while grep -q '"state": *"starting"' /tmp/info; do ${holdfast} info --json >/tmp/info; done`, late)
+    await host.sh(
+      `until [[ $(${holdfast} operation ls --json | tr -d '[:space:]') == '[]' ]]; do sleep 0.2; done`,
+      late,
+    )
   } catch (error) {
-    throw new Error(`the daemon did not start in ${host.name}:\n${daemon.stderr.slice(-4000)}`, { cause: error })
+    throw new Error(`the daemon did not start in ${host.name}:\n${daemon.stdout.slice(-4000)}`, { cause: error })
   }
   return daemon
 }
