@@ -15,7 +15,7 @@ export interface Storage {
   readonly pool: Pool
   readonly registry: Registry
   readonly turns: Turns
-  /** For the making of volumes. */
+  /** For making and deleting volumes. */
   readonly makers: Turns
   /** A directory in which the driver mounts for itself. */
   readonly scratch: string

@@ -1,6 +1,6 @@
 /**
  * So many at a time for each key. One for each volume: mounting, unmounting and measuring may be asked for while something else is
- * done to it. A few for the making of volumes, so that a hundred at once neither stop the daemon nor each other.
+ * done to it. A few for making and deleting volumes, so that a hundred at once neither stop the daemon nor each other.
  */
 
 import { Semaphore } from 'async-mutex'

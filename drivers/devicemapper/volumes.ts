@@ -168,20 +168,25 @@ export async function findVolume(storage: Storage, ctx: DriverContext, volume: V
 
 /** As `Driver.deleteVolume`. */
 export async function deleteVolume(storage: Storage, ctx: DriverContext, volume: Volume): Promise<void> {
-  const { registry, turns } = storage
+  const { turns, makers } = storage
   await turns.with(volume.id, ctx.signal, async () => {
     await ensureUnused(storage, volume)
-    for (const snapshot of registry.snapshotsOf(volume.id)) {
-      await drop(storage, snapshot.state.thin)
-      registry.dropSnapshot(snapshot.id)
-    }
-    if (!volume.state) await removeLeftovers(storage, volume.id)
-    // A number whose content has become another volume's is that one's.
-    else if ((registry.ownerOf(stateOf(volume).thin) ?? volume.id) === volume.id)
-      await drop(storage, stateOf(volume).thin)
-    registry.dropVolume(volume.id)
-    storage.settled.delete(volume.id)
+    await makers.with('all', ctx.signal, () => dropAll(storage, volume))
   })
+}
+
+async function dropAll(storage: Storage, volume: Volume): Promise<void> {
+  const { registry } = storage
+  for (const snapshot of registry.snapshotsOf(volume.id)) {
+    await drop(storage, snapshot.state.thin)
+    registry.dropSnapshot(snapshot.id)
+  }
+  if (!volume.state) await removeLeftovers(storage, volume.id)
+  // A number whose content has become another volume's is that one's.
+  else if ((registry.ownerOf(stateOf(volume).thin) ?? volume.id) === volume.id)
+    await drop(storage, stateOf(volume).thin)
+  registry.dropVolume(volume.id)
+  storage.settled.delete(volume.id)
 }
 
 /** Takes the volume's device down. @throws IN_USE when it, or one of its snapshots, is mounted or open */

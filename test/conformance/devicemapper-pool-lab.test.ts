@@ -62,6 +62,24 @@ describe.skipIf(!inLab)(`devicemapper, its pool${unless}`, () => {
     expect(await bed.leftovers()).toEqual([])
   })
 
+  test('a full pool whose writers are to wait holds up nothing else, and they go on when it has grown', async () => {
+    const rig = await started(128 * MiB, { 'error-if-no-space': 'false' })
+    const { bed, driver } = rig
+    const volume = await rig.create({ size: GiB })
+    await rig.mounted(volume, async (root) => {
+      const writing = fill(join(root, 'fill'), 200)
+      await expect
+        .poll(() => sh('dmsetup', 'status', '--noflush', bed.pool), { timeout: 30_000 })
+        .toMatch(/out_of_data_space/)
+      expect((await driver.check(context(), [volume])).map(({ check }) => check)).toContain('pool-full')
+      expect((await driver.usage(context(), volume, false)).used).toBeGreaterThan(64 * MiB)
+      await bed.enlarge('data', GiB)
+      await writing
+    })
+    await driver.deleteVolume(context(), volume)
+    expect(await bed.leftovers()).toEqual([])
+  })
+
   test('a pool whose metadata is full gives writers errors, says so, and goes on when that has grown', async () => {
     const said: string[] = []
     const bed = await poolBed(GiB, {}, { metadata: 2 ** 18 })

@@ -25,7 +25,7 @@ describe.skipIf(!inLab)(`a daemon on devicemapper${unless}`, () => {
     // The daemon is started often, by a slow processor.
     vi.stubEnv('NODE_COMPILE_CACHE', `${pool.directory}/compiled`)
     const settings = Object.entries(pool.settings).map(([key, value]) => `${key}=${value}`)
-    bed = await openFaultBed({ driver: { name: 'devicemapper', settings, problems: activeDevices } })
+    bed = await openFaultBed({ isSlow: true, driver: { name: 'devicemapper', settings, problems: activeDevices } })
     await bed.api('POST', '/v1/volumes', { name: 'bystander', size: '32M' })
     await bed.write('bystander', 'precious')
   })
@@ -41,20 +41,32 @@ describe.skipIf(!inLab)(`a daemon on devicemapper${unless}`, () => {
     return names.map((name) => `the device ${name} is active`)
   }
 
-  // Before the driver is called, and after what it did is written down, all drivers are alike; so are kinds that move nothing here.
-  const kinds = [
-    'volume.create',
-    'volume.create of a clone',
-    'volume.delete',
-    'volume.resize',
-    'snapshot.create',
-    'snapshot.revert',
-  ]
+  // Before the driver is called, and after what it did is written down, all drivers are alike. These are the kinds that make something.
+  const kinds = ['volume.create', 'volume.create of a clone', 'volume.resize', 'snapshot.create', 'snapshot.revert']
   const cases = crashCases(() => bed).filter(({ kind }) => kinds.includes(kind))
 
   test.each(cases)('killed when the driver has done its part of $kind, it lives on', async (it) => {
     await dieAt(bed, it, { name: 'thin', size: '32M' }, 'driven')
   })
+
+  test.each(['backup.create', 'backup.restore'])(
+    'killed when it has done its part of %s, it ends that in its next life',
+    async (kind) => {
+      const name = kind.replace('.', '-')
+      await bed.api('POST', '/v1/targets', { name, url: `file://${bed.sandbox.directory}/${name}` })
+      await bed.api('POST', '/v1/volumes', { name, size: '32M' })
+      await bed.write(name, 'content')
+      const backUp = () => bed.api('POST', '/v1/backups', { volume: name, to: { at: name } })
+      const restore = () =>
+        bed.api('POST', '/v1/backups/restore', { from: { backup: `${name}/latest` }, to: `${name}-new` })
+      if (kind === 'backup.restore') await backUp()
+      await bed.crashAt(`${kind}:driven`, kind === 'backup.create' ? backUp : restore)
+      await bed.start()
+      if (kind === 'backup.create') await restore()
+      expect([await bed.read(`${name}-new`), await bed.read(name)]).toEqual(['content', 'content'])
+      expect(await bed.problems()).toEqual([])
+    },
+  )
 
   /** Numbers of all thin devices. */
   async function thins(): Promise<string[]> {

@@ -68,6 +68,8 @@ export interface FaultBedOptions {
   readonly vfs?: string
   /** The driver of all volumes, instead of vfs. */
   readonly driver?: FaultBedDriver
+  /** The machine is too slow for the doctor's deadlines: what it says of an answer that was late is no problem. */
+  readonly isSlow?: boolean
 }
 
 /** A driver that is looked at in its own way. */
@@ -163,7 +165,7 @@ function makeBed(sandbox: Sandbox, options: FaultBedOptions): FaultBed {
     },
     read: (name) => (name.includes('@') ? readSnapshot(bed, name) : readVolume(bed, name)),
     mounts: () => readMounts(running().pid).filter(({ mountpoint }) => mountpoint.startsWith(`${sandbox.directory}/`)),
-    problems: (held = []) => findProblems(bed, held, options.driver),
+    problems: (held = []) => findProblems(bed, held, options),
     [Symbol.asyncDispose]: () => sandbox.close(),
   }
   return bed
@@ -237,8 +239,11 @@ async function exchange(socket: string, bytes: string): Promise<string> {
 
 /** About the machine, not about what a crash has left. */
 const otherFindings = ['little-room', 'no-room', 'overcommitment', 'started-after-docker']
+/** About answers that were late. */
+const lateFindings = ['socket-unreachable', 'stale-socket', 'target-unreachable']
 
-async function findProblems(bed: FaultBed, held: readonly string[], driver?: FaultBedDriver): Promise<string[]> {
+async function findProblems(bed: FaultBed, held: readonly string[], options: FaultBedOptions): Promise<string[]> {
+  const { driver } = options
   const volumes = await bed.api<VolumeView[]>('GET', '/v1/volumes')
   const names = volumes.map(({ name }) => name).sort()
   const snapshots = await bed.api<SnapshotView[]>('GET', '/v1/snapshots')
@@ -246,7 +251,7 @@ async function findProblems(bed: FaultBed, held: readonly string[], driver?: Fau
     ...(await doorsDisagree(bed, names)),
     ...(driver ? await driver.problems(volumes, snapshots) : await vfsDisagrees(bed, volumes, snapshots, held)),
     ...kernelDisagrees(bed, held),
-    ...(await findings(bed)),
+    ...(await findings(bed, options.isSlow ? [...otherFindings, ...lateFindings] : otherFindings)),
   ]
 }
 
@@ -346,9 +351,9 @@ async function loopsLeft(bed: FaultBed, held: readonly string[]): Promise<string
   )
 }
 
-async function findings(bed: FaultBed): Promise<string[]> {
+async function findings(bed: FaultBed, ignored: readonly string[]): Promise<string[]> {
   const found = await bed.api<Finding[]>('GET', '/v1/doctor')
   return found
-    .filter(({ check }) => !otherFindings.includes(check))
+    .filter(({ check }) => !ignored.includes(check))
     .map(({ check, subject, message }) => `doctor: ${check} ${subject}: ${message}`)
 }
