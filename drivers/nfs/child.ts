@@ -102,6 +102,7 @@ async function open(): Promise<Site> {
       ...{ label: storage, local: share.local, holdfast: share.holdfast },
       node,
       name,
+      session,
       times,
     })
     const mounted = new Mounted(share, () => keeping.begin())

@@ -21,6 +21,8 @@ export interface KeeperOptions {
   readonly holdfast: string
   readonly node: string
   readonly name: string
+  /** Of the process that starts it. */
+  readonly session: string
   readonly times: LeaseTimes
 }
 
