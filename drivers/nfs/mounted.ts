@@ -100,8 +100,7 @@ export class Mounted {
    * @param shown with the right to it, when that is needed
    */
   async show(id: string, shown: Shown, show: () => Promise<void>, confirm: () => Promise<void>): Promise<void> {
-    // What was made read-only shows what may be another's by now.
-    if (this.#losses.delete(id)) await unbind(shown.place)
+    await this.#forgive(id, shown.place)
     const wasThere = mountAt(shown.place) !== undefined
     this.#shown.set(id, shown)
     this.#shows()
@@ -210,6 +209,14 @@ export class Mounted {
     this.#losses.delete(id)
     this.#shown.set(id, rest)
     await this.#save()
+  }
+
+  /** The right is this node's now: who waits for it goes on, and what shows it as another's goes. */
+  async #forgive(id: string, place: string): Promise<void> {
+    const before = this.#losses.get(id)
+    if (before && !before.isLost) await this.#resume(id)
+    if (before?.isLost) await unbind(place)
+    this.#losses.delete(id)
   }
 
   #take({ id }: Volume, mayPass: (node: string) => boolean): Promise<Claim | Taken> {
