@@ -28,7 +28,7 @@ const env = { UV_THREADPOOL_SIZE: '32', MALLOC_ARENA_MAX: '2' }
 export type Patience = 'look' | 'short' | 'long' | 'local'
 
 /** A user waits 20 s for a server that is away, and Docker 60 for one that is slow. */
-const shortMs = 15_000
+const shortMs = 18_000
 const slowMs = 50_000
 /** A long call goes on when the server is back by then. */
 const awayMs = 45_000
