@@ -1,8 +1,8 @@
 /**
- * A program of its own that speaks for this node on a share while nobody else does: the daemon may stop or die, and containers go on
- * with what it has mounted for them. Until then it only waits for the end of its stdin, which is that of the process of the export
- * (child.ts), its starter; a later one ends it (keeping.ts). Ends by itself when nothing is mounted any more.
- * Its argument is `KeeperOptions` as JSON.
+ * A program of its own that speaks for this node on a share while nobody else does: the daemon may stop or die, and
+ * containers go on with what it has mounted for them. Until then it only waits for the end of its stdin, which is that
+ * of the process of the export (child.ts), its starter; a later one ends it (keeping.ts). Ends by itself when nothing
+ * is mounted any more. Its argument is `KeeperOptions` as JSON.
  */
 
 import { randomUUID } from 'node:crypto'

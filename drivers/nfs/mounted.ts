@@ -1,6 +1,7 @@
 /**
- * What this node shows of a share: volumes bind-mounted for containers, each told to the other nodes, and the right to those that one node
- * at a time may mount. A file on this node's own disk remembers it for the next life of this process.
+ * What this node shows of a share: volumes bind-mounted for containers, each told to the other nodes, and the right to
+ * those that one node at a time may mount. A file on this node's own disk remembers it for the next life of this
+ * process.
  */
 
 import { stat } from 'node:fs/promises'
@@ -95,8 +96,9 @@ export class Mounted {
   }
 
   /**
-   * Has it mounted, tells the others that it is mounted here, and only then sees whether that is right. Another node that removes it looks for that
-   * word after the removal, and `confirm` looks for the volume after the word: one of them sees the other.
+   * Has it mounted, tells the others that it is mounted here, and only then sees whether that is right. Another node
+   * that removes it looks for that word after the removal, and `confirm` looks for the volume after the word: one of
+   * them sees the other.
    * @param shown with the right to it, when that is needed
    */
   async show(id: string, shown: Shown, show: () => Promise<void>, confirm: () => Promise<void>): Promise<void> {
@@ -157,8 +159,8 @@ export class Mounted {
   }
 
   /**
-   * Sees whether this node still has its rights. While it could not give a sign of life for so long that others may take them, nothing here
-   * writes; it goes on when nobody has taken them.
+   * Sees whether this node still has its rights. While it could not give a sign of life for so long that others may
+   * take them, nothing here writes; it goes on when nobody has taken them.
    * @param isSilent whether that is so
    * @returns what is new
    */

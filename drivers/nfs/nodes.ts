@@ -1,7 +1,7 @@
 /**
- * The nodes that use a share. Each has one file, which it alone writes: that it lives (a counter), what it has mounted, and what it
- * has changed last. The others read it: whether a node lives is told by its counter having moved within `ttlMs` of the
- * reader's own monotonic clock, so that clocks that are set differently mean nothing.
+ * The nodes that use a share. Each has one file, which it alone writes: that it lives (a counter), what it has mounted,
+ * and what it has changed last. The others read it: whether a node lives is told by its counter having moved within
+ * `ttlMs` of the reader's own monotonic clock, so that clocks that are set differently mean nothing.
  */
 
 import { lstat } from 'node:fs/promises'
