@@ -25,7 +25,7 @@ import { RepositoryTurns } from './services/backups/turns.ts'
 import type { Services } from './services/contract.ts'
 import type { Core } from './services/core.ts'
 import { keepFinished, Operations, type Phase } from './services/journal/operations.ts'
-import { type Resumers, recover } from './services/journal/recovery.ts'
+import { type Resumers, recover, recoverStranded } from './services/journal/recovery.ts'
 import { resumersOf } from './services/journal/resumers.ts'
 import { Drivers } from './services/node/drivers.ts'
 import { Node } from './services/node/node.ts'
@@ -99,7 +99,7 @@ export async function startDaemon(given: Config, hooks: DaemonHooks = {}): Promi
     await noteBoot(catalog)
     await rooms.mounts.takeOver(bootId())
     void recover(core, docker, rooms.resumers).then(() => tidyBackups(rooms, log))
-    core.shared.start()
+    core.shared.start(() => void recoverStranded(core, docker, rooms.resumers))
     void drivers.start((signal) => core.operations.plainContext(signal), catalog)
     await openDoor(buildAdminApp(rooms, { logger: log }), config.socket, doors)
     const scope = drivers.all().every(({ driver }) => driver.scope === 'global') ? 'global' : 'local'

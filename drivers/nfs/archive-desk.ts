@@ -1,4 +1,7 @@
-/** The daemon's side of the archive on a share (remote-archive.ts): makes the calls that the process of the export asks for. */
+/**
+ * The daemon's side of the archive on a share (remote-archive.ts): makes the calls that the process of the export asks
+ * for.
+ */
 
 import type { DriverContext, Log, TreeArchive } from '../../src/driver.ts'
 import { AppError, toAppError } from '../../src/errors.ts'

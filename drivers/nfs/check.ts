@@ -52,7 +52,8 @@ export async function check(desk: Desk, ctx: DriverContext, known: readonly Volu
     all.map((volume) => toVfs(volume, room.root)),
   )
   const findings = found.map((finding) => named(share, finding))
-  if (!(await share.own.isAlone())) findings.push(doubled(share))
+  const speaker = await share.own.speaker()
+  if (speaker !== undefined && speaker !== share.own.me.session) findings.push(doubled(share))
   const losses = mounted.losses.map(lossFinding)
   return [...findings, ...losses, ...told.flatMap((volume) => damageFinding(volume) ?? [])]
 }

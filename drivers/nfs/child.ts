@@ -1,6 +1,7 @@
 /**
- * A program of its own: everything that touches one export, for the daemon that started it (link.ts). It may hang as long as the
- * server lets it. Ends at once, with all that it has started, when its daemon is gone; the signals that stop a daemon do not stop it.
+ * A program of its own: everything that touches one export, for the daemon that started it (link.ts). It may hang as
+ * long as the server lets it. Ends at once, with all that it has started, when its daemon is gone; the signals that
+ * stop a daemon do not stop it.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -12,8 +13,8 @@ import { type Claim, isClaim } from './claims.ts'
 import { endKeeper, Keeping } from './keeping.ts'
 import { Mounted } from './mounted.ts'
 import { placeOf, unbind } from './mounting.ts'
-import type { LeaseTimes } from './nodes.ts'
 import { labelOf } from './options.ts'
+import { takesConnections } from './probe.ts'
 import type { FromChild, SiteOptions, ToChild } from './protocol.ts'
 import { Pulse } from './pulse.ts'
 import { RemoteArchive } from './remote-archive.ts'
@@ -28,8 +29,9 @@ interface Site extends volumes.Desk {
 }
 
 const retryMs = 2_000
-/** An export takes less than a second to open, and more than that only where a server is slow or away. */
-const slowMs = 5_000
+/** An export takes less than a second to open: after so long it is asked whether the server is there at all. */
+const slowMs = 3_000
+const probeMs = 3_000
 const progressEveryMs = 100
 
 const session = randomUUID()
@@ -94,7 +96,11 @@ async function open(): Promise<Site> {
   const { node, name, times, place } = options
   const storage = labelOf(place)
   const away = (reason: string) => tell({ kind: 'reach', storage, reason })
-  const slow = setTimeout(() => away('no answer yet'), slowMs)
+  const ending = new AbortController()
+  const doubt = async () => {
+    if (!(await takesConnections(place, probeMs)) && !ending.signal.aborted) away('no answer yet')
+  }
+  const slow = setTimeout(() => void doubt(), slowMs)
   try {
     const ctx: DriverContext = { signal: new AbortController().signal, log, progress: () => undefined }
     const share = await openShare(options, { node, name, session }, archive, ctx)
@@ -102,6 +108,7 @@ async function open(): Promise<Site> {
       ...{ label: storage, local: share.local, holdfast: share.holdfast },
       node,
       name,
+      session,
       times,
     })
     const mounted = new Mounted(share, () => keeping.begin())
@@ -109,7 +116,7 @@ async function open(): Promise<Site> {
     await mounted.restore()
     await mounted.takeOver()
     await share.nodes.look()
-    const site = { share, mounted, ...looksAt(share, mounted, times) }
+    const site = { share, mounted, ...looksAt(share, mounted, options) }
     tell({ kind: 'reach', storage, reason: null })
     return site
   } catch (error) {
@@ -117,12 +124,14 @@ async function open(): Promise<Site> {
     throw error
   } finally {
     clearTimeout(slow)
+    ending.abort()
   }
 }
 
-function looksAt(share: Share, mounted: Mounted, times: LeaseTimes): Pick<Site, 'watcher' | 'pulse'> {
+function looksAt(share: Share, mounted: Mounted, { place, times }: SiteOptions): Pick<Site, 'watcher' | 'pulse'> {
   const { label, own } = share
-  const watcher = new Watcher({ share, log, tell, stale: () => process.exit(1) })
+  const isThere = (timeoutMs: number) => takesConnections(place, timeoutMs)
+  const watcher = new Watcher({ share, log, tell, isThere, stale: () => process.exit(1) })
   const lost = (volumeId: string, detail: string) => tell({ kind: 'lost', storage: label, volumeId, detail })
   const pulse = new Pulse({ label, own, mounted, times, log, sign: () => own.write(), silent: forfeited, lost })
   if (watched) watcher.watch()

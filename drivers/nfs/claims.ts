@@ -1,8 +1,9 @@
 /**
- * Claims: the right of one node to something, kept in files on the share so that two nodes never have the same one. A claim of
- * `key` is a directory of files whose names are numbers, the epochs; the highest one says who has it, or that nobody has.
- * Taking it is making the next number, which only one node can; the highest is never removed, so that a slow node cannot make an
- * old number anew. No clock is compared: whether a holder lives is its caller's to say (nodes.ts).
+ * Claims: the right of one node to something, kept in files on the share so that two nodes never have the same one. A
+ * claim of `key` is a directory of files whose names are numbers, the epochs; the highest one says who has it, or that
+ * nobody has. Taking it is making the next number, which only one node can; the highest is never removed, so that a
+ * slow node cannot make an old number anew. No clock is compared: whether a holder lives is its caller's to say
+ * (nodes.ts).
  */
 
 import { randomUUID } from 'node:crypto'
@@ -93,8 +94,8 @@ export class Claims {
   }
 
   /**
-   * Gives it back. One that somebody else has taken over stays theirs: a lower number says nothing. When it throws, this process may
-   * take it again all the same, and others when it has ended.
+   * Gives it back. One that somebody else has taken over stays theirs: a lower number says nothing. When it throws,
+   * this process may take it again all the same, and others when it has ended.
    */
   async release({ key, epoch, token }: Claim): Promise<void> {
     this.#live.delete(token)

@@ -1,9 +1,10 @@
 /**
- * Keeps this node from writing to a volume that another node may take. While that is not sure, containers that see it are stopped (SIGSTOP), all
- * of their processes, and of the host's own those that have files of it open for writing; they go on when the right turns out to be
- * still this node's. When it is lost, what shows it here becomes read-only; where files are open for writing the kernel leaves it
- * writable, and programs are killed. Asks no server. What the kernel has taken from programs before, it may still send.
- * Facts: mount(8) remount,bind; proc_pid_fdinfo(5), whose mnt_id is one in all mount namespaces.
+ * Keeps this node from writing to a volume that another node may take. While that is not sure, containers that see it
+ * are stopped (SIGSTOP), all of their processes, and of the host's own those that have files of it open for writing;
+ * they go on when the right turns out to be still this node's. When it is lost, what shows it here becomes read-only;
+ * where files are open for writing the kernel leaves it writable, and programs are killed. Asks no server. What the
+ * kernel has taken from programs before, it may still send. Facts: mount(8) remount,bind; proc_pid_fdinfo(5), whose
+ * mnt_id is one in all mount namespaces.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -26,7 +27,8 @@ interface View {
 }
 
 /**
- * Makes everything on this host that shows what is mounted at `place` read-only. Idempotent; a crash in the middle leaves a part.
+ * Makes everything on this host that shows what is mounted at `place` read-only. Idempotent; a crash in the middle
+ * leaves a part.
  * @param writers what becomes of programs that write there: `stop` can be undone
  * @param note told, before anything is done, which mounts were writable, by their ids
  */
@@ -48,7 +50,10 @@ export async function fence(
   return { isDone: left.length === 0, detail: told(left, pids, 'killed') }
 }
 
-/** Programs first: those of containers are not to see that it is read-only for a while. What they have open keeps its mount as it is. */
+/**
+ * Programs first: those of containers are not to see that it is read-only for a while. What they have open keeps its
+ * mount as it is.
+ */
 async function stop(views: readonly View[]): Promise<Fence> {
   const pids = writersOn(views)
   for (const pid of pids) signal(pid, 'SIGSTOP')
@@ -92,7 +97,10 @@ function mountsOf(pid: number) {
   }
 }
 
-/** Processes that can write by these views: those of containers that have them, and of the host's those that have files open for it. */
+/**
+ * Processes that can write by these views: those of containers that have them, and of the host's those that have files
+ * open for it.
+ */
 function writersOn(views: readonly View[]): number[] {
   if (views.length === 0) return []
   const own = namespaceOf(process.pid)

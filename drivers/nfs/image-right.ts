@@ -1,8 +1,9 @@
 /**
- * Images are file systems of their own: two nodes that have one attached destroy it, were it only to look at it, and what a node that
- * was cut off still has in memory would be written long after. So whoever attaches one has the right to its volume, and
- * the folder says by a symlink, `writer`, on which node the image was last attached and not let go. Another node that
- * takes the right over goes on with a copy in the image's place: late writes go to the file that is not there any more.
+ * Images are file systems of their own: two nodes that have one attached destroy it, were it only to look at it, and
+ * what a node that was cut off still has in memory would be written long after. So whoever attaches one has the right
+ * to its volume, and the folder says by a symlink, `writer`, on which node the image was last attached and not let go.
+ * Another node that takes the right over goes on with a copy in the image's place: late writes go to the file that is
+ * not there any more.
  */
 
 import { lstat, rename, rm, symlink } from 'node:fs/promises'
@@ -27,7 +28,10 @@ interface Desk {
 /** A node that was cut off for a moment may be writing while its image is copied. */
 const attempts = 5
 
-/** Calls `work`, which attaches the volume's image, with the right to do so; for other volumes it only calls it. @throws IN_USE */
+/**
+ * Calls `work`, which attaches the volume's image, with the right to do so; for other volumes it only calls it.
+ * @throws IN_USE
+ */
 export async function withImageRight<T>(desk: Desk, ctx: DriverContext, volume: Volume, work: () => Promise<T>) {
   if (!isImage(volume) || (await isOursHere(desk, volume))) return work()
   const claim = await takeImageRight(desk, ctx, volume)
@@ -67,7 +71,10 @@ export async function makeOurs({ share }: Desk, ctx: DriverContext, volume: Volu
   await syncPath(folder)
 }
 
-/** Says that nothing here writes to the image any more, if that is so. When it cannot be said, the next node works with a copy. */
+/**
+ * Says that nothing here writes to the image any more, if that is so. When it cannot be said, the next node works with
+ * a copy.
+ */
 export async function letGo({ share }: Desk, volume: Volume): Promise<void> {
   const folder = await volumeFolder(share.data.layout, volume)
   const [image, writer] = [`${folder}/image`, `${folder}/writer`]

@@ -1,8 +1,8 @@
 /**
- * A program of its own that speaks for this node on a share while nobody else does: the daemon may stop or die, and containers go on
- * with what it has mounted for them. Until then it only waits for the end of its stdin, which is that of the process of the export
- * (child.ts), its starter; a later one ends it (keeping.ts). Ends by itself when nothing is mounted any more.
- * Its argument is `KeeperOptions` as JSON.
+ * A program of its own that speaks for this node on a share while nobody else does: the daemon may stop or die, and
+ * containers go on with what it has mounted for them. Until then it only waits for the end of its stdin, which is that
+ * of the process of the export (child.ts), its starter; a later one ends it (keeping.ts). Ends by itself when nothing
+ * is mounted any more. Its argument is `KeeperOptions` as JSON.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -21,7 +21,7 @@ const lookMs = 1_000
 
 const nothing = (): void => undefined
 const silentLog: Log = { debug: nothing, info: nothing, warn: nothing, error: nothing }
-const { label, local, holdfast, node, name, times } = JSON.parse(process.argv[2] ?? '{}') as KeeperOptions
+const { label, local, holdfast, node, name, session, times } = JSON.parse(process.argv[2] ?? '{}') as KeeperOptions
 const me = { node, name, session: randomUUID() }
 let pulse: Pulse | undefined
 
@@ -40,6 +40,8 @@ async function speak(): Promise<void> {
   if (!mounted.isShowing) process.exit()
   let began = false
   const sign = async () => {
+    const speaker = await own.speaker()
+    if (speaker !== undefined && speaker !== (began ? me.session : session)) process.exit() // A later process was faster.
     if (began) return own.write()
     await mounted.takeOver()
     began = true

@@ -1,6 +1,6 @@
 /**
- * The process that speaks for this node when that of the export is gone (keeper.ts): it is started when something is mounted, and ended by the
- * next process of the export, before that speaks itself.
+ * The process that speaks for this node when that of the export is gone (keeper.ts): it is started when something is
+ * mounted, and ended by the next process of the export, before that speaks itself.
  */
 
 import { readFileSync } from 'node:fs'
@@ -21,6 +21,8 @@ export interface KeeperOptions {
   readonly holdfast: string
   readonly node: string
   readonly name: string
+  /** Of the process that starts it. */
+  readonly session: string
   readonly times: LeaseTimes
 }
 
@@ -57,7 +59,10 @@ export class Keeping {
   }
 }
 
-/** Ends the keeper of an earlier life; none is success. @throws UNAVAILABLE when it cannot be ended, because its server hangs */
+/**
+ * Ends the keeper of an earlier life; none is success.
+ * @throws UNAVAILABLE when it cannot be ended, because its server hangs
+ */
 export async function endKeeper(local: string): Promise<void> {
   const content = await readJson(keeperFile(local))
   const pid = isObject(content) && Number.isSafeInteger(content.pid) ? (content.pid as number) : 0

@@ -1,7 +1,8 @@
 /**
- * The daemon's side of one export. Everything that touches the share is done by a process of its own (child.ts), which may
- * hang as long as it likes: a call that is not answered in time fails with the name of the server, and the process is killed and
- * a new one started for the next call. One that cannot be killed is left behind; when too many are, none is started any more.
+ * The daemon's side of one export. Everything that touches the share is done by a process of its own (child.ts), which
+ * may hang as long as it likes: a call that is not answered in time fails with the name of the server, and the process
+ * is killed and a new one started for the next call. One that cannot be killed is left behind; when too many are, none
+ * is started any more.
  */
 
 import { extname } from 'node:path'
@@ -16,14 +17,16 @@ import type { FromChild, SiteOptions, ToChild } from './protocol.ts'
 
 const source = extname(import.meta.url) === '.ts'
 const childProgram = fileURLToPath(new URL(`./child${extname(import.meta.url)}`, import.meta.url))
-/** As for the engine's processes: types are stripped by a WebAssembly module whose wrappers must not be compiled anew. */
+/**
+ * As for the engine's processes: types are stripped by a WebAssembly module whose wrappers must not be compiled anew.
+ */
 const nodeArgs = source ? ['--wasm-wrapper-tiering-budget=2000000000'] : []
 /** Calls that hang keep a thread each. */
 const env = { UV_THREADPOOL_SIZE: '32', MALLOC_ARENA_MAX: '2' }
 
 /**
- * How a call is waited for. `look` changes nothing; `short` takes some round trips; `long` takes what it takes while the server
- * answers; `local` is made even when the server is known to be away.
+ * How a call is waited for. `look` changes nothing; `short` takes some round trips; `long` takes what it takes while
+ * the server answers; `local` is made even when the server is known to be away.
  */
 export type Patience = 'look' | 'short' | 'long' | 'local'
 
@@ -72,7 +75,11 @@ export class Link {
   #watched = false
   #stopped = false
 
-  /** Starts nothing yet. @param tell news, once it is watched @param archive of snapshots that the server cannot copy */
+  /**
+   * Starts nothing yet.
+   * @param tell news, once it is watched
+   * @param archive of snapshots that the server cannot copy
+   */
   constructor(options: SiteOptions, log: Log, tell: (news: SharedNews) => void, archive: TreeArchive) {
     this.label = labelOf(options.place)
     this.#options = options
@@ -82,7 +89,10 @@ export class Link {
     this.#timer = setInterval(() => this.#lookAtTheClock(), 500).unref()
   }
 
-  /** Has the process call a method of its own. @throws what it throws; UNAVAILABLE when the server does not answer; the signal's reason */
+  /**
+   * Has the process call a method of its own.
+   * @throws what it throws; UNAVAILABLE when the server does not answer; the signal's reason
+   */
   async call<T>(ctx: DriverContext, patience: Patience, method: string, ...args: readonly unknown[]): Promise<T> {
     ctx.signal.throwIfAborted()
     const life = this.#alive()
@@ -194,7 +204,10 @@ export class Link {
     )
   }
 
-  /** Fails the calls that have waited too long; when a long one waits for a server that is away, the process is ended with it. */
+  /**
+   * Fails the calls that have waited too long; when a long one waits for a server that is away, the process is ended
+   * with it.
+   */
   #lookAtTheClock(): void {
     const life = this.#life
     if (!life) return

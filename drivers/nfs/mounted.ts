@@ -1,6 +1,7 @@
 /**
- * What this node shows of a share: volumes bind-mounted for containers, each told to the other nodes, and the right to those that one node
- * at a time may mount. A file on this node's own disk remembers it for the next life of this process.
+ * What this node shows of a share: volumes bind-mounted for containers, each told to the other nodes, and the right to
+ * those that one node at a time may mount. A file on this node's own disk remembers it for the next life of this
+ * process.
  */
 
 import { stat } from 'node:fs/promises'
@@ -95,13 +96,13 @@ export class Mounted {
   }
 
   /**
-   * Has it mounted, tells the others that it is mounted here, and only then sees whether that is right. Another node that removes it looks for that
-   * word after the removal, and `confirm` looks for the volume after the word: one of them sees the other.
+   * Has it mounted, tells the others that it is mounted here, and only then sees whether that is right. Another node
+   * that removes it looks for that word after the removal, and `confirm` looks for the volume after the word: one of
+   * them sees the other.
    * @param shown with the right to it, when that is needed
    */
   async show(id: string, shown: Shown, show: () => Promise<void>, confirm: () => Promise<void>): Promise<void> {
-    // What was made read-only shows what may be another's by now.
-    if (this.#losses.delete(id)) await unbind(shown.place)
+    await this.#forgive(id, shown.place)
     const wasThere = mountAt(shown.place) !== undefined
     this.#shown.set(id, shown)
     this.#shows()
@@ -158,8 +159,8 @@ export class Mounted {
   }
 
   /**
-   * Sees whether this node still has its rights. While it could not give a sign of life for so long that others may take them, nothing here
-   * writes; it goes on when nobody has taken them.
+   * Sees whether this node still has its rights. While it could not give a sign of life for so long that others may
+   * take them, nothing here writes; it goes on when nobody has taken them.
    * @param isSilent whether that is so
    * @returns what is new
    */
@@ -210,6 +211,14 @@ export class Mounted {
     this.#losses.delete(id)
     this.#shown.set(id, rest)
     await this.#save()
+  }
+
+  /** The right is this node's now: who waits for it goes on, and what shows it as another's goes. */
+  async #forgive(id: string, place: string): Promise<void> {
+    const before = this.#losses.get(id)
+    if (before && !before.isLost) await this.#resume(id)
+    if (before?.isLost) await unbind(place)
+    this.#losses.delete(id)
   }
 
   #take({ id }: Volume, mayPass: (node: string) => boolean): Promise<Claim | Taken> {

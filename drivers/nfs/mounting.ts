@@ -1,6 +1,6 @@
 /**
- * Mounting exports, and showing directories of them: what mount.nfs(8), mount(8) and umount(8) are told, and what their words mean. Runs in
- * the process of an export only, for any of it may hang.
+ * Mounting exports, and showing directories of them: what mount.nfs(8), mount(8) and umount(8) are told, and what their
+ * words mean. Runs in the process of an export only, for any of it may hang.
  */
 
 import { mkdir, realpath, rmdir } from 'node:fs/promises'
@@ -16,7 +16,10 @@ import { labelOf, type NfsExport } from './options.ts'
 const mountMs = 10_000
 const unmountMs = 4_000
 
-/** Mounts an export at a directory of this node, which is made; a mount of it that is there is taken over. @throws UNAVAILABLE, FAILED_PRECONDITION, INVALID_ARGUMENT */
+/**
+ * Mounts an export at a directory of this node, which is made; a mount of it that is there is taken over.
+ * @throws UNAVAILABLE, FAILED_PRECONDITION, INVALID_ARGUMENT
+ */
 export async function mountExport(place: NfsExport, at: string, options: readonly string[]): Promise<void> {
   const there = mountAt(at)
   if (there) return requireSame(there, place)
@@ -88,8 +91,8 @@ export async function bind(source: string, place: string, options: readonly stri
 }
 
 /**
- * Unmounts a place and removes it; not mounted is success. When the server keeps umount waiting, what is mounted vanishes from here
- * lazily: whoever still uses it keeps it.
+ * Unmounts a place and removes it; not mounted is success. When the server keeps umount waiting, what is mounted
+ * vanishes from here lazily: whoever still uses it keeps it.
  * @throws IN_USE
  */
 export async function unbind(place: string): Promise<void> {

@@ -1,7 +1,7 @@
 /**
- * The nfs driver: volumes that every node may mount, as directories (or images) in an export of an NFS server. Here, in the daemon, nothing
- * touches an export: each has a process of its own (link.ts, child.ts), in which vfs works on the mounted export
- * (volumes.ts). What the nodes share lies there too (share.ts).
+ * The nfs driver: volumes that every node may mount, as directories (or images) in an export of an NFS server. Here, in
+ * the daemon, nothing touches an export: each has a process of its own (link.ts, child.ts), in which vfs works on the
+ * mounted export (volumes.ts). What the nodes share lies there too (share.ts).
  */
 
 import { randomUUID } from 'node:crypto'

@@ -1,7 +1,7 @@
 /**
- * The nodes that use a share. Each has one file, which it alone writes: that it lives (a counter), what it has mounted, and what it
- * has changed last. The others read it: whether a node lives is told by its counter having moved within `ttlMs` of the
- * reader's own monotonic clock, so that clocks that are set differently mean nothing.
+ * The nodes that use a share. Each has one file, which it alone writes: that it lives (a counter), what it has mounted,
+ * and what it has changed last. The others read it: whether a node lives is told by its counter having moved within
+ * `ttlMs` of the reader's own monotonic clock, so that clocks that are set differently mean nothing.
  */
 
 import { lstat } from 'node:fs/promises'
@@ -113,10 +113,9 @@ export class OwnNode {
     return (await ignoring(lstat(this.#path), 'ENOENT')) !== undefined
   }
 
-  /** Whether another process writes this node's file, as a copy of the machine would. */
-  async isAlone(): Promise<boolean> {
-    const found = nodeRecord(await readJson(this.#path))
-    return found === null || found.session === this.me.session
+  /** The process that has written this node's file last; undefined when that cannot be told. */
+  async speaker(): Promise<string | undefined> {
+    return nodeRecord(await readJson(this.#path))?.session
   }
 
   /** Tells everyone of changes. @param keys of what has changed (records.ts) */

@@ -220,7 +220,10 @@ function versionOption(version: NfsVersion): string {
   return `vers=${version}`
 }
 
-/** `-o` of what containers see. Names that another node has just made must be found: what is not there is not remembered. */
+/**
+ * `-o` of what containers see. Names that another node has just made must be found: what is not there is not
+ * remembered.
+ */
 export function dataMountOptions({ version, options }: NfsExport): string[] {
   const has = (...keys: string[]) => options.some((option) => keys.includes(option.split('=', 1)[0] ?? ''))
   return [
@@ -234,8 +237,8 @@ export function dataMountOptions({ version, options }: NfsExport): string[] {
 }
 
 /**
- * `-o` of the driver's own view of the same export: always what the server has now, and an error, not a wait, when it does
- * not answer.
+ * `-o` of the driver's own view of the same export: always what the server has now, and an error, not a wait, when it
+ * does not answer.
  */
 export function workMountOptions({ version, options }: NfsExport): string[] {
   const connection = options.filter((option) => connectionKeys.includes(option.split('=', 1)[0] ?? ''))

@@ -1,4 +1,6 @@
-/** What the daemon and the process of an export say to each other: structured clones over the IPC channel. Types only. */
+/**
+ * What the daemon and the process of an export say to each other: structured clones over the IPC channel. Types only.
+ */
 
 import type { SharedNews } from '../../src/driver.ts'
 import type { ErrorCode, ErrorDetails } from '../../src/errors.ts'

@@ -1,6 +1,7 @@
 /**
- * This node's signs of life on a share, and what comes of their absence: when none could be given for too long, other nodes may take what this
- * one has, and it has to stop writing before. Looks as often whether its rights are still its own.
+ * This node's signs of life on a share, and what comes of their absence: when none could be given for too long, other
+ * nodes may take what this one has, and it has to stop writing before. Looks as often whether its rights are still its
+ * own.
  */
 
 import type { Log } from '../../src/driver.ts'

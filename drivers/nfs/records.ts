@@ -4,9 +4,9 @@
  *     volumes/NAME/record.json                  trash/NAME~ID/record.json
  *     volumes/NAME/snapshots/S/record.json
  *
- * A folder without one is nobody's volume yet. What is told from the place alone (name, id, whether it is in the trash) is
- * believed before the record: a rename is one step. Everything that is read comes from other nodes, and is checked; a record that is
- * damaged harms only its own volume.
+ * A folder without one is nobody's volume yet. What is told from the place alone (name, id, whether it is in the trash)
+ * is believed before the record: a rename is one step. Everything that is read comes from other nodes, and is checked;
+ * a record that is damaged harms only its own volume.
  */
 
 import type { SharedVolume } from '../../src/driver.ts'

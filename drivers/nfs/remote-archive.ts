@@ -1,6 +1,7 @@
 /**
- * The archive of snapshots on a share, for exports whose server cannot copy by itself: its work is the daemon's, which alone can start
- * the engine's processes; here, in the process of the export, is the asking, and whose turn it is: one node at a time works on it.
+ * The archive of snapshots on a share, for exports whose server cannot copy by itself: its work is the daemon's, which
+ * alone can start the engine's processes; here, in the process of the export, is the asking, and whose turn it is: one
+ * node at a time works on it.
  */
 
 import type { DriverContext, TreeArchive } from '../../src/driver.ts'

@@ -1,8 +1,8 @@
 /**
- * An export, opened: mounted twice on this node, with its folders made and what the nodes share in them. The data mount is what containers
- * see, with the client's caches, and waits for a server that is away. The work mount is the driver's own view of
- * the same files: it caches nothing, so that it sees what other nodes have just done, and gives an error instead of waiting.
- * Images are worked on by the data mount alone: two views of one image would be two file systems.
+ * An export, opened: mounted twice on this node, with its folders made and what the nodes share in them. The data mount
+ * is what containers see, with the client's caches, and waits for a server that is away. The work mount is the driver's
+ * own view of the same files: it caches nothing, so that it sees what other nodes have just done, and gives an error
+ * instead of waiting. Images are worked on by the data mount alone: two views of one image would be two file systems.
  *
  *     volumes/ .holdfast/trash/ .holdfast/data/   as vfs has them (drivers/vfs/layout.ts), records in them (records.ts)
  *     .holdfast/tmp/NODE/ .holdfast/views/NODE/   of one node, which removes at its start what it has left there
@@ -132,8 +132,8 @@ async function makeFolders(root: string, node: string): Promise<void> {
 }
 
 /**
- * Sees that the export is the share that this node knows: a disk that is not mounted on the server must not look like a share that has lost
- * everything. One that no node has used yet is given an id.
+ * Sees that the export is the share that this node knows: a disk that is not mounted on the server must not look like a
+ * share that has lost everything. One that no node has used yet is given an id.
  * @throws FAILED_PRECONDITION when it is another, or is kept by another version
  */
 async function requireSame(root: string, label: string, local: string): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * What a volume's record says, and what vfs knows it by: the same but for paths. A record is every node's, so it has none of this node's;
- * vfs wants the absolute path of a directory that it did not make.
+ * What a volume's record says, and what vfs knows it by: the same but for paths. A record is every node's, so it has
+ * none of this node's; vfs wants the absolute path of a directory that it did not make.
  */
 
 import type { DriverState, Volume, VolumeSpec } from '../../src/model.ts'
@@ -43,7 +43,9 @@ export function isImage({ state, size }: Pick<Volume, 'state' | 'size'>): boolea
   return state === null ? size !== null : state.kind === 'image'
 }
 
-/** Whether one node at a time may mount a volume: because it was asked for, or because two would write over each other. */
+/**
+ * Whether one node at a time may mount a volume: because it was asked for, or because two would write over each other.
+ */
 export function isSingle(volume: Pick<Volume, 'state' | 'size' | 'options'>): boolean {
   return volume.options.access === 'single' || isImage(volume)
 }

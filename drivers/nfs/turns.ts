@@ -1,6 +1,6 @@
 /**
- * Turns: who may change what on a share, one node and one call at a time. A turn is a claim that lasts as long as the process that took
- * it gives signs of life; who waits for one gives up after a while, and says for whom it waited.
+ * Turns: who may change what on a share, one node and one call at a time. A turn is a claim that lasts as long as the
+ * process that took it gives signs of life; who waits for one gives up after a while, and says for whom it waited.
  */
 
 import { setTimeout as pause } from 'node:timers/promises'

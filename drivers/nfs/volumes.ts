@@ -1,6 +1,7 @@
 /**
- * The driver's calls as they are made in the process of an export: vfs does the work, by the view that suits the volume; around it nodes are
- * kept apart, told, and looked after. Mounting is not vfs's: containers get a bind mount of the data mount.
+ * The driver's calls as they are made in the process of an export: vfs does the work, by the view that suits the
+ * volume; around it nodes are kept apart, told, and looked after. Mounting is not vfs's: containers get a bind mount of
+ * the data mount.
  */
 
 import { constants } from 'node:fs'
@@ -43,7 +44,10 @@ export interface Desk {
   readonly mounted: Mounted
 }
 
-/** The view that a volume is worked on by. The client remembers names that other nodes have changed, but by the data mount only. */
+/**
+ * The view that a volume is worked on by. The client remembers names that other nodes have changed, but by the data
+ * mount only.
+ */
 async function roomOf({ share }: Desk, volume: Pick<Volume, 'name' | 'state' | 'size'>): Promise<Room> {
   if (!isImage(volume)) return share.work
   const { data } = share
@@ -91,8 +95,9 @@ export async function create(desk: Desk, ctx: DriverContext, spec: VolumeSpec): 
 }
 
 /**
- * What stands at the place and was never published is what a node has left half-made, when this call is part of a service's whole
- * turn: nobody is at it. It is moved into the trash, where doctor finds it; its node, when it comes back, removes it.
+ * What stands at the place and was never published is what a node has left half-made, when this call is part of a
+ * service's whole turn: nobody is at it. It is moved into the trash, where doctor finds it; its node, when it comes
+ * back, removes it.
  */
 async function setAside({ share }: Desk, { id, name }: VolumeSpec): Promise<void> {
   if (!share.turns.isHeld(name)) return
@@ -180,7 +185,10 @@ async function requireShown({ work, data }: Share, volume: Volume, place: string
   throw new AppError('ABORTED', `volume ${volume.name} was replaced by another node while it was mounted; try again`)
 }
 
-/** Takes away a mount of ours that shows what a node has replaced. @throws FAILED_PRECONDITION when it is somebody else's */
+/**
+ * Takes away a mount of ours that shows what a node has replaced.
+ * @throws FAILED_PRECONDITION when it is somebody else's
+ */
 async function removeOutdated(place: string, device: string, volume: Volume): Promise<void> {
   const entry = mountAt(place)
   if (entry?.device === device) return unbind(place)
@@ -190,7 +198,9 @@ async function removeOutdated(place: string, device: string, volume: Volume): Pr
   )
 }
 
-/** The client believes for a minute what it has seen of a directory, but not when that is opened: other nodes rename. */
+/**
+ * The client believes for a minute what it has seen of a directory, but not when that is opened: other nodes rename.
+ */
 async function refresh(root: string, path: string): Promise<void> {
   const parents = path.split('/').slice(1, -1)
   let directory = root
@@ -212,7 +222,10 @@ export async function unmount(desk: Desk, ctx: DriverContext, volume: Volume, ta
   await desk.mounted.hide(volume.id, await placeOf(target), after)
 }
 
-/** As `SharedCapability.takeover`; the image of the volume is made this node's at once, which may take as long as a copy. */
+/**
+ * As `SharedCapability.takeover`; the image of the volume is made this node's at once, which may take as long as a
+ * copy.
+ */
 export async function takeover(desk: Desk, ctx: DriverContext, volume: Volume, force: boolean) {
   const taken = await desk.mounted.takeover(volume, force)
   if (isImage(volume)) await makeOurs(desk, ctx, volume)
@@ -361,7 +374,10 @@ export async function replace(desk: Desk, ctx: DriverContext, volume: Volume, fr
   })
 }
 
-/** Exchanges the content of a volume that is mounted nowhere: who mounts it says so, and then looks whether this is going on. */
+/**
+ * Exchanges the content of a volume that is mounted nowhere: who mounts it says so, and then looks whether this is
+ * going on.
+ */
 function swapping<T>(desk: Desk, ctx: DriverContext, volume: Volume, work: () => Promise<T>): Promise<T> {
   return inTurn(desk, ctx, swapKey(volume), async () => {
     await requireUnused(desk, volume)

@@ -1,6 +1,6 @@
 /**
- * Keeps looking at a share: hears the other nodes' signs of life, tells what has changed, and whether the server answers. Each look is one
- * at a time; one that hangs is told as a server that is away.
+ * Keeps looking at a share: hears the other nodes' signs of life, tells what has changed, and whether the server
+ * answers. Each look is one at a time; one that hangs is told as a server that is away.
  */
 
 import type { Log, SharedNews, SharedVolume } from '../../src/driver.ts'
@@ -11,8 +11,11 @@ import type { Share } from './share.ts'
 
 /** Between two looks. */
 const lookMs = 400
-/** A look takes some round trips, and an error by then when the server is away; one that is later still is told as that. */
-const slowMs = 10_000
+/** A look takes some round trips: after so long it is asked whether the server is there at all. */
+const doubtMs = 3_000
+const probeMs = 3_000
+/** What is there, and has not answered for so long, is away as well. */
+const slowMs = 30_000
 /** Everything is read anew, in case something was missed. */
 const allMs = 300_000
 
@@ -20,6 +23,8 @@ export interface WatcherOptions {
   readonly share: Share
   readonly log: Log
   tell(news: SharedNews): void
+  /** Whether the server can be reached at all. */
+  isThere(timeoutMs: number): Promise<boolean>
   /** What is mounted is not what it was: it has to be opened anew. */
   stale(): void
 }
@@ -30,6 +35,7 @@ export class Watcher {
   readonly #known = new Map<FolderKey, SharedVolume>()
   #reason: string | null = null
   #looking: number | undefined
+  #probing = false
   #isListed = false
   #readAllAt = Number.NEGATIVE_INFINITY
   /** Whether anybody wants to know what is on the share. */
@@ -62,7 +68,7 @@ export class Watcher {
   async #look(): Promise<void> {
     const now = performance.now()
     if (this.#looking !== undefined) {
-      if (now - this.#looking > slowMs) this.#reach(`no answer for ${Math.round((now - this.#looking) / 1000)} s`)
+      if (now - this.#looking > doubtMs) await this.#doubt(this.#looking)
       return
     }
     this.#looking = now
@@ -74,6 +80,15 @@ export class Watcher {
     } finally {
       this.#looking = undefined
     }
+  }
+
+  async #doubt(begun: number): Promise<void> {
+    if (this.#probing) return
+    this.#probing = true
+    const isThere = await this.#options.isThere(probeMs)
+    this.#probing = false
+    const seconds = Math.round((performance.now() - begun) / 1000)
+    if (this.#looking === begun && (!isThere || seconds * 1000 > slowMs)) this.#reach(`no answer for ${seconds} s`)
   }
 
   async #lookOnce(): Promise<void> {

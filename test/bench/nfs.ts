@@ -1,7 +1,7 @@
 /**
- * What the nfs driver adds, over a real NFS server on the same machine: Mount and Unmount of a volume on a mounted export beside `mount --bind`
- * and `umount`; how soon another node hears of a volume, also among 5,000. Runs in the kernel lab (CONTRIBUTING.md):
- * ratios and waits mean something there, milliseconds little.
+ * What the nfs driver adds, over a real NFS server on the same machine: Mount and Unmount of a volume on a mounted
+ * export beside `mount --bind` and `umount`; how soon another node hears of a volume, also among 5,000. Runs in the
+ * kernel lab (CONTRIBUTING.md): ratios and waits mean something there, milliseconds little.
  */
 
 import { mkdir } from 'node:fs/promises'

@@ -1,6 +1,6 @@
 /**
- * The nfs driver on machines of their own, with a server on another: links that are cut in the middle, a server that dies, clocks that
- * differ, and a volume for one node at a time that is never written to by two.
+ * The nfs driver on machines of their own, with a server on another: links that are cut in the middle, a server that
+ * dies, clocks that differ, and a volume for one node at a time that is never written to by two.
  */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -108,7 +108,10 @@ function answers({ news }: Node): boolean {
 
 const target = (name: string) => `/var/lib/holdfast/mounts/${name}`
 
-/** Writes a line every 100 ms in a mount namespace of its own, as a container would, and opens the file each time; ends when it cannot. */
+/**
+ * Writes a line every 100 ms in a mount namespace of its own, as a container would, and opens the file each time; ends
+ * when it cannot.
+ */
 async function startWriter({ host }: Node, at: string): Promise<LabProcess> {
   const script = `mount --bind ${at} /mnt; while date +%s.%N >>/mnt/lines; do sleep 0.1; done`
   const writing = await host.start('unshare', ['--mount', '--propagation', 'private', 'bash', '-c', script])

@@ -18,7 +18,7 @@ import { Targets } from '../../src/services/backups/targets.ts'
 import { RepositoryTurns } from '../../src/services/backups/turns.ts'
 import type { Core } from '../../src/services/core.ts'
 import { Operations, type Phase } from '../../src/services/journal/operations.ts'
-import { recover } from '../../src/services/journal/recovery.ts'
+import { recover, recoverStranded } from '../../src/services/journal/recovery.ts'
 import { resumersOf } from '../../src/services/journal/resumers.ts'
 import { Drivers, type Waits } from '../../src/services/node/drivers.ts'
 import { SharedCopies } from '../../src/services/shared/shared-copies.ts'
@@ -136,7 +136,7 @@ async function begin(root: string, options: CoreOptions): Promise<TestCore> {
     await starting
   })
   life.defer(() => engine.stop())
-  core.shared.start()
+  core.shared.start(() => void recoverStranded(core, docker, resumersOf(backups, restores), 20))
   life.defer(() => core.shared.stop())
   if (!options.prepare) await starting
   return {

@@ -11,6 +11,7 @@ import { mountKey, trashKey, volumeKey } from '../../locks.ts'
 import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../../model.ts'
 import type { DockerApi } from '../../system/docker.ts'
 import type { Core } from '../core.ts'
+import { isShared } from '../shared/shared-copies.ts'
 import { inTurn, type Turn, unshared } from '../shared/turn.ts'
 import { finishHooks, type HookPlan } from '../snapshots/hooks.ts'
 import { unpauseAll } from '../snapshots/pause.ts'
@@ -233,6 +234,26 @@ export async function recover(
   await Promise.all(rounds)
 }
 
+/**
+ * Recovers what this life could not undo on storage that several nodes share, because that was away; to be called when it is back. As
+ * `recover` otherwise, which sees to what is from before this life.
+ */
+export async function recoverStranded(
+  core: Core,
+  docker: DockerApi,
+  resumers: Resumers,
+  retryMs = usualRetryMs,
+): Promise<void> {
+  const stranded = new Set(core.operations.stranded().map(({ id }) => id))
+  const isOurs = (operation: Operation): boolean => {
+    const driver = volumeAbout(core, operation)?.driver ?? ''
+    const isOfThisLife = Date.parse(operation.startedAt) >= core.operations.startedMs
+    return stranded.has(operation.id) && isOfThisLife && isShared(core.drivers.get(driver))
+  }
+  const byVolume = Map.groupBy(core.catalog.runningOperations().filter(isOurs), volumeOf)
+  await Promise.all([...byVolume].map(([name, own]) => recoverVolume({ core, docker, resumers }, name, own, retryMs)))
+}
+
 type Means = Pick<Case, 'core' | 'docker'> & { readonly resumers: Resumers }
 
 function recoverVolume(means: Means, name: string, operations: readonly Operation[], retryMs: number): Promise<void> {
@@ -289,6 +310,7 @@ async function resumeFree({ log }: Core, operation: Operation, { free }: Resumer
 /** @returns false when it is to be tried again */
 async function recoverOne({ core, docker }: Means, operation: Operation): Promise<boolean> {
   try {
+    if (core.catalog.operation(operation.id)?.state !== 'running') return true
     const recovery = recoveryOf(operation)
     await inTurnOf(core, operation, async (turn) => {
       const ctx = turn.within(core.operations.plainContext())

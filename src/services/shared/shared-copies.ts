@@ -62,10 +62,14 @@ export class SharedCopies {
     this.#rooms = rooms
   }
 
-  /** Begins to listen. Waits for nothing. */
-  start(): void {
+  /** Begins to listen. Waits for nothing. @param onReturn called when a storage that was away answers again */
+  start(onReturn: () => void): void {
     for (const driver of this.#sharedDrivers()) {
-      void driver.shared.watch(this.#stopped.signal, (news) => this.#hear(driver, news))
+      void driver.shared.watch(this.#stopped.signal, (news) => {
+        const isBack = news.kind === 'reach' && news.reason === null && this.views.isAway(driver.name, news.storage)
+        this.#hear(driver, news)
+        if (isBack) onReturn()
+      })
     }
   }
 

@@ -105,6 +105,11 @@ export class StorageViews {
     return this.#awayUnplaced(driver)
   }
 
+  /** Whether this storage was told to be away. */
+  isAway(driver: string, storage: string): boolean {
+    return (this.#storages.get(keyOf(driver, storage))?.reason ?? null) !== null
+  }
+
   /** Whether every storage of a driver that was heard of is away. */
   isAllAway(driver: string): boolean {
     const own = this.#ofDriver(driver)

@@ -112,8 +112,8 @@ test('the next life of a node goes on with its numbers, and with what is still m
   await second.tell('volumes/y')
   expect((await b.look()).changes).toEqual(['volumes/y'])
   expect(b.list()).toEqual([{ id: 'a', name: 'host-a', alive: true, self: false, mounts: ['here'] }])
-  expect(await first.isAlone()).toBe(false)
-  expect(await second.isAlone()).toBe(true)
+  expect(await first.speaker()).toBe(second.me.session)
+  expect(await second.speaker()).toBe(second.me.session)
 })
 
 test('a volume that another living node has mounted is in use there', async () => {

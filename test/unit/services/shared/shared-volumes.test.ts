@@ -226,6 +226,29 @@ describe('storage that is away', () => {
     await vi.waitUntil(() => b.mounts.get('db')?.status['status'] === 'ok')
   })
 
+  test('what could not be undone while it was away is undone when it is back', async () => {
+    const bed = await openBed()
+    const { a, share } = bed
+    await a.volumes.create({ name: 'db' })
+    const [gate, discarding] = [a.driver.block('createVolume'), a.driver.block('trash.discard')]
+    const making = a.volumes.create({ name: 'new' })
+    const removing = a.volumes.remove('db')
+    await Promise.all([gate.reached, discarding.reached])
+    vi.spyOn(a.driver.shared as object as { publish(): Promise<void> }, 'publish').mockImplementation(async () => {
+      share.setAway('no route to host')
+      share.requireReach()
+    })
+    gate.open()
+    discarding.open()
+    await refuses(making, 'UNAVAILABLE', 'no route to host')
+    await refuses(removing, 'UNAVAILABLE', 'no route to host')
+    expect(a.core.operations.stranded()).not.toEqual([])
+    vi.restoreAllMocks()
+    share.setAway(null)
+    await vi.waitUntil(() => a.core.operations.stranded().length === 0 && names(a).length === 1)
+    expect([stored(bed), names(a), a.trash.list()]).toEqual([['db false'], ['db'], []])
+  })
+
   test('a turn that is lost in the middle ends the work, and leaves nothing', async () => {
     const bed = await openBed()
     const gate = bed.a.driver.block('createVolume')
