@@ -60,7 +60,7 @@ interface Dir {
 export async function openDirStore(path: string, options: DirStoreOptions = {}): Promise<ObjectStore> {
   const calls = createDirCalls(path, options.timeoutMs ?? 120_000)
   if (options.create) {
-    await calls.call('making the directory', options.signal, () => mkdir(path, { recursive: true, mode: 0o700 }))
+    await calls.call('making the directory', options.signal, () => makeDirectory(path))
   }
   const real = await calls.call('opening', options.signal, () => realpath(path).catch(() => path))
   const identity = await identify(calls, real, options.signal)
@@ -79,6 +79,18 @@ export async function openDirStore(path: string, options: DirStoreOptions = {}):
     list: (prefix, listOptions) => list(dir, prefix, listOptions ?? {}),
     delete: (keys, deleteOptions) => remove(dir, keys, deleteOptions?.signal),
     close: async () => undefined,
+  }
+}
+
+/** Makes a directory and what is missing above it. Node's own way never ends where a file system refuses with ENOENT, as in /proc. */
+async function makeDirectory(path: string): Promise<void> {
+  const make = () => mkdir(path, { mode: 0o700 }).catch(unless('EEXIST'))
+  try {
+    await make()
+  } catch (error) {
+    if (errno(error) !== 'ENOENT' || dirname(path) === path) throw error
+    await makeDirectory(dirname(path))
+    await make()
   }
 }
 

@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs'
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createEngine, type Engine } from '../../src/engine/engine.ts'
 import type { Bytes } from '../../src/model.ts'
@@ -53,6 +54,27 @@ test('is made when it is first used, for root alone, and not by a question', asy
   expect(existsSync(directory)).toBe(false)
   await archive.save(context(), await makeTree('a', 1), copyOf('a'))
   expect((await sh('stat', '-c', '%a', directory)).trim()).toBe('700')
+})
+
+test('what a program wrote through mmap since the last copy is in the next', async () => {
+  const root = await makeTree('a', 1)
+  // SQLite writes its index of a write-ahead log, `db-shm`, in no other way.
+  const db = new Database(join(root, 'db'))
+  try {
+    db.pragma('journal_mode = WAL')
+    db.exec('CREATE TABLE t (x)')
+    await archive.save(context(), root, copyOf('a'))
+    for (let i = 0; i < 50; i++) db.exec(`INSERT INTO t VALUES (${i})`)
+    const second = copyOf('a')
+    await archive.save(context(), root, second)
+    await expectRestored(second.id, root)
+    db.exec('INSERT INTO t VALUES (50)')
+    const third = copyOf('a')
+    await archive.save(context(), root, third)
+    await expectRestored(third.id, root)
+  } finally {
+    db.close()
+  }
 })
 
 test('a copy costs what differs, is made once, and gives its room back', async () => {

@@ -12,6 +12,7 @@ import { AppError } from '../../errors.ts'
 import type { Bytes } from '../../model.ts'
 import { ensureDirectory, lstatOrNothing, readdirOrNothing, removeEntry } from '../../system/files.ts'
 import { version } from '../../version.ts'
+import { settleTimes } from './settle-times.ts'
 import { orAborted, Turns } from './turns.ts'
 
 /** Where a repository's leases are (src/repository/FORMAT.md 2). */
@@ -60,7 +61,8 @@ export class Archive implements TreeArchive {
       if (there) return { added: there.added }
       const about = { createdAt: new Date().toISOString(), host, volume: group, snapshot: id, labels: {} }
       const labelled = { ...about, program: `holdfast ${version}` }
-      const args = { root, about: labelled, parent: 'auto', compare: 'inode' } as const
+      await settleTimes(root, ctx.signal)
+      const args = { root, about: labelled, parent: 'auto' } as const
       const { id: backup, added } = await this.#run(ctx, () =>
         this.#engine.run(this.#place, 'backupTree', args, watched(ctx)),
       )

@@ -35,6 +35,7 @@ import { backupPrefix, newHold } from '../volumes/use.ts'
 import { withLimit } from './backup-limit.ts'
 import type { BackupView } from './contract.ts'
 import { backupUrl, backupView, placeOf } from './repositories.ts'
+import { settleTimes } from './settle-times.ts'
 import type { RepositoryTurns } from './turns.ts'
 
 /** On a snapshot that was made for a backup: the id of its operation. */
@@ -158,7 +159,10 @@ export class BackupRun {
     return turns.with(this.#plan.url, ctx.signal, async () => {
       const source = { kind: 'tree', root, compare: 'inode' } as const
       const { since, paused, hooks } = await this.#still(volume)
-      const store = () => this.#store(ctx, source, { last: undefined, snapshot: null }, since)
+      const store = async () => {
+        await settleTimes(root, ctx.signal)
+        return this.#store(ctx, source, { last: undefined, snapshot: null }, since)
+      }
       const pausing = () => whilePaused(docker, paused, core.log, store)
       const stored = await whileHooked(this.#rooms, hooks, ctx.signal, pausing)
       return { stored, last: this.#entry(repositoryId, stored, null) }
@@ -240,7 +244,7 @@ export class BackupRun {
     if (stored) return stored
     if (source.kind === 'tree') {
       const parent = source.compare === 'content' ? null : 'auto'
-      const args = { root: source.root, about, parent, compare: 'inode' } as const
+      const args = { root: source.root, about, parent }
       return engine.run(this.#place, 'backupTree', args, watch)
     }
     const { device, size, allocated, changed } = source

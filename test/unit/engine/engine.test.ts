@@ -231,6 +231,19 @@ test('a repository is made in an empty directory only, and a try leaves nothing 
   expect(await engine.run(place, 'init', { label: '' })).toMatchObject({ made: true })
 })
 
+test('a passphrase is read from regular files only', async () => {
+  const [engine, directory] = [newEngine(), scratch()]
+  const fifo = join(directory, 'fifo')
+  execFileSync('mkfifo', [fifo])
+  for (const passphraseFile of ['/dev/zero', fifo, directory]) {
+    const place = { url: `file://${directory}/repository`, create: true, passphraseFile }
+    await expect(engine.run(place, 'init', { label: 'x' })).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining(`${passphraseFile} is no regular file`),
+    })
+  }
+})
+
 test('a key that was found is used again, until the passphrase file changes', async () => {
   const { engine, place } = await initialized('secret')
   await engine.run(place, 'open', {})

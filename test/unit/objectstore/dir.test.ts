@@ -203,6 +203,14 @@ describe('a store in a directory', () => {
     for (const key of await keys()) expect(await store.get(key)).toEqual(data)
   })
 
+  it('is not made where nothing can be made, and what is missing above it is', async () => {
+    await expect(openDirStore('/proc/none/repository', { create: true })).rejects.toMatchObject({
+      message: expect.stringContaining('/proc/none/repository'),
+    })
+    const deep = await openDirStore(join(directory, 'a/b/c'), { create: true })
+    expect(deep.url).toBe(`file://${join(directory, 'a/b/c')}`)
+  })
+
   it('is not opened where there is none', async () => {
     writeFileSync(join(directory, 'file'), '')
     for (const place of ['nothing', 'file', 'file/below']) {
