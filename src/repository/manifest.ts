@@ -110,6 +110,6 @@ function isLabels(value: unknown): value is Record<string, string> {
 function corrupt(id: string): AppError {
   return new AppError(
     'CORRUPT',
-    `the manifest of backup ${id} is corrupt; delete it with 'backup rm' and use another backup`,
+    `the manifest of backup ${id} is corrupt; delete it with 'backup rm' and this whole id, and use another backup`,
   )
 }

@@ -224,7 +224,10 @@ export class Repository {
     return found.sort((a, b) => (a.createdAt < b.createdAt ? -1 : a.createdAt > b.createdAt ? 1 : a.id < b.id ? -1 : 1))
   }
 
-  /** The backup that was stored last of those that `matches` wants. Reads no more than it must: all only when there is none. */
+  /**
+   * The backup that was stored last of those that `matches` wants. Reads no more than it must: all only when there is none. Passes over
+   * those that cannot be read: nobody's backups stop for them.
+   */
   async lastStored(matches: (backup: Backup) => boolean, signal?: AbortSignal): Promise<Backup | undefined> {
     const listed: { id: string; modifiedAt: Date }[] = []
     for await (const { key, modifiedAt } of this.#store.list(folders.manifests, { signal })) {
@@ -233,7 +236,10 @@ export class Repository {
     }
     listed.sort((a, b) => b.modifiedAt.getTime() - a.modifiedAt.getTime())
     for (const { id } of listed) {
-      const backup = await this.#readListed(id, signal)
+      const backup = await this.#readListed(id, signal).catch((error: unknown) => {
+        if (isAppError(error, 'CORRUPT')) return undefined
+        throw error
+      })
       if (backup && matches(backup)) return backup
     }
     return undefined

@@ -8,7 +8,8 @@ import { AppError } from '../../errors.ts'
 import type { Core } from '../core.ts'
 import { placeOf, type StoredBackup, type WantedBackup } from './repositories.ts'
 
-const wholeId = 32
+/** Digits of a whole id. */
+export const wholeId = 32
 
 /**
  * Finds the backup in its repository.

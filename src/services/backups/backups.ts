@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { dropLastBackup } from '../../catalog/changes.ts'
 import type { DriverContext } from '../../driver.ts'
 import type { JobResult } from '../../engine/jobs.ts'
-import { AppError } from '../../errors.ts'
+import { AppError, isAppError } from '../../errors.ts'
 import type { Operation, Volume } from '../../model.ts'
 import type { ListedFile } from '../../repository/list-files.ts'
 import { parseRetention } from '../../repository/retention.ts'
@@ -17,7 +17,7 @@ import { requireSnapshot, requireVolume } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import type { Outcome } from '../journal/operations.ts'
 import { timedName } from '../snapshots/timed-name.ts'
-import { findBackup, listed } from './backup-choice.ts'
+import { findBackup, listed, wholeId } from './backup-choice.ts'
 import { type BackupPlan, type BackupRooms, BackupRun, backupLabel } from './backup-run.ts'
 import type {
   BackupFileView,
@@ -40,7 +40,6 @@ import {
   findRepository,
   parseBackup,
   placeOf,
-  type StoredBackup,
   type WantedBackup,
 } from './repositories.ts'
 import { damageOf, lossOf } from './repository-damage.ts'
@@ -144,17 +143,28 @@ export class Backups implements BackupService {
   }
 
   async remove(refs: readonly BackupRef[]): Promise<string[]> {
-    const found: { repository: FoundRepository; backup: StoredBackup }[] = []
+    const found: { repository: FoundRepository; id: string }[] = []
     for (const ref of refs) requireNotMoving(ref.backup, parseBackup(this.#rooms.core, ref))
-    for (const ref of refs) found.push(await this.#find(ref))
+    for (const ref of refs) found.push(await this.#findToRemove(ref))
     for (const ofOne of Map.groupBy(found, ({ repository }) => repository.url).values()) {
       const [{ repository }] = ofOne as [(typeof ofOne)[number]]
       await this.#delete(
         repository,
-        ofOne.map(({ backup }) => backup.id),
+        ofOne.map(({ id }) => id),
       )
     }
-    return found.map(({ repository, backup }) => backupUrl(repository.url, backup.id))
+    return found.map(({ repository, id }) => backupUrl(repository.url, id))
+  }
+
+  /** One whose manifest cannot be read is found by its whole id. */
+  async #findToRemove(ref: BackupRef): Promise<{ repository: FoundRepository; id: string }> {
+    const { repository, id } = parseBackup(this.#rooms.core, ref)
+    try {
+      return { repository, id: (await this.#find(ref)).backup.id }
+    } catch (error) {
+      if (id?.length !== wholeId || !isAppError(error, 'CORRUPT')) throw error
+      return { repository, id }
+    }
   }
 
   async verify(

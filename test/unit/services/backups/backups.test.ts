@@ -1,7 +1,7 @@
 /** Backups by the services: from which source, under which holds, what is remembered, what a stop or a crash leaves. */
 
 import { randomUUID } from 'node:crypto'
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
@@ -249,6 +249,20 @@ test('backups are found by target and URL, whole and cut ids, and the latest', a
     listed.push(...files.map(({ path, type, mode }) => `${path} ${type} ${mode > 0o7777}`))
   })
   expect(listed).toEqual([' directory false', 'data.txt file false'])
+})
+
+test('a manifest that cannot be read stops nobody’s backups, and is removed by its whole id', async () => {
+  await using t = await coreWithTarget()
+  const [sound, rotten] = [await backUp(t), await backUp(t)]
+  writeFileSync(join(t.beside('repository'), 'manifests', rotten.id), 'rot')
+  await t.volumes.create({ name: 'other' })
+  await backUp(t, { volume: 'other' })
+  const third = await backUp(t)
+  await expect(t.backups.list({ at: 't' })).rejects.toEqual(refuses('CORRUPT', rotten.id))
+  await expect(t.backups.remove([{ backup: `t/${rotten.id.slice(0, 8)}` }])).rejects.toEqual(refuses('CORRUPT'))
+  expect(await t.backups.remove([{ backup: `t/${rotten.id}` }])).toEqual([rotten.url])
+  const left = (await t.backups.list({ at: 't' })).filter(({ volume }) => volume === 'db')
+  expect(left.map(({ id }) => id)).toEqual([sound.id, third.id])
 })
 
 test('removed and forgotten backups are no longer what a volume points to', async () => {
