@@ -1,6 +1,6 @@
 /**
  * The test tiers as vitest projects: `vitest run --project unit`. A tier is a directory of test/; the lab tier is the files
- * that run under another kernel (scripts/lab/run), whatever their directory; those of the hosts tier drive such kernels.
+ * that run under another kernel (scripts/lab/run), whatever their directory; those of the tiers hosts and cluster drive such kernels.
  */
 
 import { defineConfig } from 'vitest/config'
@@ -39,6 +39,7 @@ export default defineConfig({
       tier('e2e', { alone: true, timeoutMs: 3 * minute }),
       tier('faults', { alone: true, timeoutMs: 3 * minute }),
       tier('hosts', { alone: true, timeoutMs: 5 * minute }),
+      tier('cluster', { alone: true, timeoutMs: 5 * minute }),
       {
         extends: true,
         test: {

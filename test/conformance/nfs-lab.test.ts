@@ -1,6 +1,6 @@
 /**
  * The nfs driver over a real NFS server, and two nodes that share it. The server is a kernel's, which this machine must be free to
- * give to it: HOLDFAST_LAB=1, in the kernel lab (scripts/lab). What takes machines of their own is in test/hosts.
+ * give to it: HOLDFAST_LAB=1, in the kernel lab (scripts/lab). What takes machines of their own is in test/cluster.
  */
 
 import { execFileSync } from 'node:child_process'
