@@ -63,6 +63,10 @@ export interface TrashedVolume extends Volume {
   readonly purgeAt: Timestamp | null
 }
 
+export function isTrashed(volume: Volume | TrashedVolume): volume is TrashedVolume {
+  return 'deletedAt' in volume
+}
+
 export interface Snapshot {
   readonly id: string
   readonly volumeId: string

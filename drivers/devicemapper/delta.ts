@@ -8,10 +8,10 @@ import type { DriverContext, Extent } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Bytes } from '../../src/model.ts'
 import { exec } from '../../src/system/exec.ts'
+import { KeyedTurns } from '../../src/system/turns.ts'
 import { ignoringGone, message } from './dmsetup.ts'
 import type { SnapshotState } from './options.ts'
 import type { Pool } from './pool.ts'
-import { Turns } from './turns.ts'
 
 /** Null where it is not known. */
 export interface Changes {
@@ -19,7 +19,7 @@ export interface Changes {
   readonly changed: readonly Extent[] | null
 }
 
-const turns = new Turns()
+const turns = new KeyedTurns()
 
 /** Calls `use` while the metadata's snapshot is there. @throws IN_USE when another program has one */
 async function withMetadata<T>(pool: Pool, signal: AbortSignal, use: () => Promise<T>): Promise<T> {

@@ -10,6 +10,7 @@ import type { DriverContext } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
 import { type FileLock, lockPath } from '../../src/system/lock-file.ts'
+import { KeyedTurns, Turns } from '../../src/system/turns.ts'
 import { devicesOn } from './devices.ts'
 import { ignoringGone, removeDevices, resume } from './dmsetup.ts'
 import { clearScratch } from './filesystem.ts'
@@ -18,7 +19,6 @@ import { ensureUsable, extendPool, openPool, type Pool, readStatus, releaseMetad
 import { Registry } from './registry.ts'
 import type { PoolStatus } from './status.ts'
 import type { Storage } from './storage.ts'
-import { Turns } from './turns.ts'
 import { PoolWatch } from './watch.ts'
 
 export interface Opened {
@@ -57,7 +57,7 @@ export async function openStorage(
     await takeDownUnused(pool)
     const watch = new PoolWatch(pool, settings, status, ctx.log)
     const registry = new Registry(known, snapshots)
-    const turns = { turns: new Turns(), makers: new Turns(makersAtOnce) }
+    const turns = { turns: new KeyedTurns(), makers: new Turns(makersAtOnce) }
     const storage = { settings, pool, registry, ...turns, scratch, settled: new Set<string>() }
     return { storage: { ...storage, status: () => watch.status() }, watch, lock }
   } catch (error) {

@@ -4,7 +4,7 @@ import { readFile, realpath } from 'node:fs/promises'
 import type { BlockSource, DriverContext, SnapshotSpec, SnapshotTaken } from '../../src/driver.ts'
 import { AppError, isAppError } from '../../src/errors.ts'
 import type { Snapshot, Volume } from '../../src/model.ts'
-import { run } from '../../src/system/exec.ts'
+import { syncFileSystem } from '../../src/system/files.ts'
 import { readMounts } from '../../src/system/mount.ts'
 import { changesOf } from './delta.ts'
 import { activate, deactivateWhenUnused, findDevice, nodeOf, type Subject } from './devices.ts'
@@ -89,11 +89,13 @@ async function writeOut({ number }: ActiveDevice): Promise<void> {
   const [, kibibytes] = /^Dirty: +(\d+) kB$/m.exec(await readFile('/proc/meminfo', 'utf8')) ?? []
   if (place === undefined || Number(kibibytes) < worthWriting) return
   // What cannot be written now will not be then, and the copy is what was written.
-  await run('sync', ['--file-system', '--', place]).catch(() => undefined)
+  await syncFileSystem(place, AbortSignal.timeout(mostWritingMs)).catch(() => undefined)
 }
 
 /** Of all the machine's memory, in KiB. */
 const worthWriting = 16_384
+/** The snapshot does not wait for longer: others may write on. */
+const mostWritingMs = 60_000
 
 function isOurs(found: Found | null, volume: Volume): found is Found {
   return found?.label?.volume === volume.id

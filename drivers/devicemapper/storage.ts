@@ -2,20 +2,21 @@
 
 import { AppError } from '../../src/errors.ts'
 import type { Bytes, Snapshot, Volume } from '../../src/model.ts'
+import type { KeyedTurns, Turns } from '../../src/system/turns.ts'
 import { formatSize } from '../../src/units.ts'
 import type { Subject, Thin } from './devices.ts'
 import type { Settings, SnapshotState, VolumeState } from './options.ts'
 import type { Pool } from './pool.ts'
 import type { Registry } from './registry.ts'
 import type { PoolStatus } from './status.ts'
-import type { Turns } from './turns.ts'
 
 export interface Storage {
   readonly settings: Settings
   readonly pool: Pool
   readonly registry: Registry
-  readonly turns: Turns
-  /** For making and deleting volumes. */
+  /** One for each volume: mounting, unmounting and measuring may be asked for while something else is done to it. */
+  readonly turns: KeyedTurns
+  /** A few for making and deleting volumes, so that a hundred at once neither stop the daemon nor each other. */
   readonly makers: Turns
   /** A directory in which the driver mounts for itself. */
   readonly scratch: string

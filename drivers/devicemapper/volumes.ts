@@ -76,7 +76,7 @@ export async function makeVolume(storage: Storage, ctx: DriverContext, making: M
       if (found?.label?.complete) return stateFound(found)
     }
     await ensureRoom(storage, making.size, spec.id)
-    return makers.with('all', ctx.signal, () => makeAt(storage, ctx, making))
+    return makers.with(ctx.signal, () => makeAt(storage, ctx, making))
   })
 }
 
@@ -171,7 +171,7 @@ export async function deleteVolume(storage: Storage, ctx: DriverContext, volume:
   const { turns, makers } = storage
   await turns.with(volume.id, ctx.signal, async () => {
     await ensureUnused(storage, volume)
-    await makers.with('all', ctx.signal, () => dropAll(storage, volume))
+    await makers.with(ctx.signal, () => dropAll(storage, volume))
   })
 }
 

@@ -5,6 +5,7 @@
 
 import type { Log, SharedNews, SharedVolume } from '../../src/driver.ts'
 import { toAppError } from '../../src/errors.ts'
+import { isTrashed } from '../../src/model.ts'
 import { isStale } from './json-file.ts'
 import { type FolderKey, readAll, readVolume } from './records.ts'
 import type { Share } from './share.ts'
@@ -136,7 +137,7 @@ export class Watcher {
   }
 
   async #isTrashed(before: SharedVolume | undefined): Promise<boolean> {
-    if (!before || 'deletedAt' in before.volume) return false
+    if (!before || isTrashed(before.volume)) return false
     const { id, name } = before.volume
     return (await readVolume(this.#options.share.work.layout, `trash/${name}~${id}`)) !== null
   }

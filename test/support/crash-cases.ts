@@ -45,26 +45,24 @@ export function crashCases(bed: () => FaultBed): readonly CrashCase[] {
     expect(await bed().read(`${name}@s1`)).toBe('first')
   }
 
+  /** The volume is whole, and another one is there with its content. */
+  const isMade = async (name: string, other: string, content: string): Promise<boolean> => {
+    await isWhole(name)
+    if (!(await names()).includes(other)) return false
+    expect(await bed().read(other)).toBe(content)
+    return true
+  }
+
   return [
     {
       kind: 'volume.create',
       call: (name, flavour) => create(bed(), `${name}-new`, flavour),
-      async isDone(name) {
-        await isWhole(name)
-        if (!(await names()).includes(`${name}-new`)) return false
-        expect(await bed().read(`${name}-new`)).toBe('')
-        return true
-      },
+      isDone: (name) => isMade(name, `${name}-new`, ''),
     },
     {
       kind: 'volume.create of a clone',
       call: (name) => create(bed(), `${name}-copy`, { name }, { fromSnapshot: `${name}@s1` }),
-      async isDone(name) {
-        await isWhole(name)
-        if (!(await names()).includes(`${name}-copy`)) return false
-        expect(await bed().read(`${name}-copy`)).toBe('first')
-        return true
-      },
+      isDone: (name) => isMade(name, `${name}-copy`, 'first'),
     },
     {
       kind: 'volume.discard',

@@ -11,9 +11,9 @@ import type { Engine, EngineOptions } from '../../engine/engine.ts'
 import { AppError } from '../../errors.ts'
 import type { Bytes } from '../../model.ts'
 import { ensureDirectory, lstatOrNothing, readdirOrNothing, removeEntry } from '../../system/files.ts'
+import { orAborted, Turns } from '../../system/turns.ts'
 import { version } from '../../version.ts'
 import { settleTimes } from './settle-times.ts'
-import { orAborted, Turns } from './turns.ts'
 
 /** Where a repository's leases are (src/repository/FORMAT.md 2). */
 const leasesFolder = 'leases'

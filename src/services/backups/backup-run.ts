@@ -35,8 +35,8 @@ import { backupPrefix, newHold } from '../volumes/use.ts'
 import { withLimit } from './backup-limit.ts'
 import type { BackupView } from './contract.ts'
 import { backupUrl, backupView, placeOf } from './repositories.ts'
+import type { RepositoryTurns } from './repository-turns.ts'
 import { settleTimes } from './settle-times.ts'
-import type { RepositoryTurns } from './turns.ts'
 
 /** On a snapshot that was made for a backup: the id of its operation. */
 export const backupLabel = 'holdfast.backup'

@@ -9,9 +9,10 @@ import { dropLastBackup } from '../../catalog/changes.ts'
 import type { DriverContext } from '../../driver.ts'
 import type { JobResult } from '../../engine/jobs.ts'
 import { AppError, isAppError } from '../../errors.ts'
-import type { Operation, Volume } from '../../model.ts'
+import { isTrashed, type Operation, type Volume } from '../../model.ts'
 import type { ListedFile } from '../../repository/list-files.ts'
 import { parseRetention } from '../../repository/retention.ts'
+import { orAborted } from '../../system/turns.ts'
 import { parseSnapshotName, parseVolumeName } from '../../units.ts'
 import { requireSnapshot, requireVolume } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
@@ -45,7 +46,6 @@ import {
 import { damageOf, lossOf } from './repository-damage.ts'
 import type { Restores } from './restores.ts'
 import { requireOutside } from './target-place.ts'
-import { orAborted } from './turns.ts'
 
 /** A backup that runs, so that the same request joins it. */
 interface Running {
@@ -144,8 +144,12 @@ export class Backups implements BackupService {
 
   async remove(refs: readonly BackupRef[]): Promise<string[]> {
     const found: { repository: FoundRepository; id: string }[] = []
-    for (const ref of refs) requireNotMoving(ref.backup, parseBackup(this.#rooms.core, ref))
-    for (const ref of refs) found.push(await this.#findToRemove(ref))
+    const wanted = refs.map((ref) => {
+      const one = parseBackup(this.#rooms.core, ref)
+      requireNotMoving(ref.backup, one)
+      return one
+    })
+    for (const one of wanted) found.push({ repository: one.repository, id: await this.#idToRemove(one) })
     for (const ofOne of Map.groupBy(found, ({ repository }) => repository.url).values()) {
       const [{ repository }] = ofOne as [(typeof ofOne)[number]]
       await this.#delete(
@@ -157,13 +161,12 @@ export class Backups implements BackupService {
   }
 
   /** One whose manifest cannot be read is found by its whole id. */
-  async #findToRemove(ref: BackupRef): Promise<{ repository: FoundRepository; id: string }> {
-    const { repository, id } = parseBackup(this.#rooms.core, ref)
+  async #idToRemove(wanted: WantedBackup): Promise<string> {
     try {
-      return { repository, id: (await this.#find(ref)).backup.id }
+      return (await findBackup(this.#rooms.core, wanted)).id
     } catch (error) {
-      if (id?.length !== wholeId || !isAppError(error, 'CORRUPT')) throw error
-      return { repository, id }
+      if (wanted.id?.length !== wholeId || !isAppError(error, 'CORRUPT')) throw error
+      return wanted.id
     }
   }
 
@@ -265,7 +268,7 @@ export class Backups implements BackupService {
     try {
       const volume = core.catalog.volumeById(volumeId)
       // Of an id that holds nothing any more: unmounts what nobody holds.
-      if (volume && !('deletedAt' in volume)) await mounts.unmount(volume.name, '')
+      if (volume && !isTrashed(volume)) await mounts.unmount(volume.name, '')
       await this.sweep()
     } catch (error) {
       core.log.warn({ error: (error as Error).message }, 'could not tidy up after a backup; tried again later')

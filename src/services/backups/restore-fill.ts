@@ -9,9 +9,9 @@ import type { Bytes, Volume } from '../../model.ts'
 import { syncFileSystem } from '../../system/files.ts'
 import { type Core, hiddenTarget } from '../core.ts'
 import { placeOf } from './repositories.ts'
+import type { RepositoryTurns } from './repository-turns.ts'
 import { putInPlace, stagingIn } from './restore-path.ts'
 import type { Source } from './restore-source.ts'
-import type { RepositoryTurns } from './turns.ts'
 
 /** Whether the image is on the device, as the journal knows it: from then on only the driver may change it. */
 export interface ImageNote {

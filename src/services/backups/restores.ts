@@ -26,6 +26,7 @@ import { findBackup } from './backup-choice.ts'
 import { limitOf } from './backup-limit.ts'
 import type { RestoredView, RestoreRequest } from './contract.ts'
 import { backupUrl, backupView, parseBackup, type WantedBackup } from './repositories.ts'
+import type { RepositoryTurns } from './repository-turns.ts'
 import { Filler } from './restore-fill.ts'
 import { hiddenVolume, type InPlacePlan, isNewPlan, type NewPlan, type RestorePlan } from './restore-plan.ts'
 import {
@@ -38,7 +39,6 @@ import {
   sizeFor,
   sourceOf,
 } from './restore-source.ts'
-import type { RepositoryTurns } from './turns.ts'
 
 /** What a restore in place needs of the driver. */
 interface Tools {

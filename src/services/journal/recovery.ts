@@ -8,7 +8,14 @@ import { type Change, dropSnapshot, dropVolume, putSnapshot, putVolume } from '.
 import type { Driver, DriverContext } from '../../driver.ts'
 import { AppError, type ErrorCode, toAppError } from '../../errors.ts'
 import { mountKey, trashKey, volumeKey } from '../../locks.ts'
-import type { Operation, OperationState, Snapshot, TrashedVolume, Volume } from '../../model.ts'
+import {
+  isTrashed,
+  type Operation,
+  type OperationState,
+  type Snapshot,
+  type TrashedVolume,
+  type Volume,
+} from '../../model.ts'
 import type { DockerApi } from '../../system/docker.ts'
 import type { Core } from '../core.ts'
 import { isShared } from '../shared/shared-copies.ts'
@@ -84,7 +91,7 @@ const recoveries: Readonly<Record<string, Recover>> = {
     if (!found?.driver.trash) return undone
     const { volume, driver } = found
     // A later call, or another node, has removed it since.
-    if ('deletedAt' in volume && volume.deletedAt > deletedAt) return undone
+    if (isTrashed(volume) && volume.deletedAt > deletedAt) return undone
     if (wasAnswered(job.operation) || (await kernelUses(job.core, volume)) > 0) {
       await putBack(job.ctx, driver, volume)
       return undone
@@ -99,7 +106,7 @@ const recoveries: Readonly<Record<string, Recover>> = {
     const { id, name, deletedAt } = job.operation.payload as { id: string; name: string; deletedAt: string }
     const found = await find(job, id)
     // Restored by a later call, or even removed once more: then this one has nothing to say any more.
-    if (!found?.driver.trash || !('deletedAt' in found.volume) || found.volume.deletedAt !== deletedAt) return undone
+    if (!found?.driver.trash || !isTrashed(found.volume) || found.volume.deletedAt !== deletedAt) return undone
     const state = await found.driver.trash.restore(job.ctx, found.volume, name)
     const { deletedAt: _deletedAt, purgeAt: _purgeAt, ...volume } = found.volume
     await job.turn.publish(job.ctx, { ...volume, name, state })
@@ -166,7 +173,7 @@ const restartable = ['backup.verify', 'backup.repair', 'backup.forget', 'backup.
 
 /** Null for a live one. */
 function deletedAtOf(volume: Volume | TrashedVolume): string | null {
-  return 'deletedAt' in volume ? volume.deletedAt : null
+  return isTrashed(volume) ? volume.deletedAt : null
 }
 
 /** The caller has been told that it failed: then it is undone, never finished. */
@@ -334,7 +341,7 @@ async function inTurnOf(core: Core, operation: Operation, work: (turn: Case['tur
   if (!about) return work(unshared)
   const { id, name, options } = about
   const driver = await core.drivers.started(about.driver)
-  if (!('deletedAt' in about)) return inTurn(core, driver, { key: name, options }, work)
+  if (!isTrashed(about)) return inTurn(core, driver, { key: name, options }, work)
   const { name: back = name } = operation.payload as { name?: string }
   return inTurn(core, driver, { key: id, options }, () => inTurn(core, driver, { key: back, options }, work))
 }

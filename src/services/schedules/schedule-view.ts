@@ -1,7 +1,7 @@
 /** A schedule and its volume: how users see it, and whether it can run. Changes nothing. */
 
 import { AppError } from '../../errors.ts'
-import type { Schedule, ScheduleState, TrashedVolume, Volume } from '../../model.ts'
+import { isTrashed, type Schedule, type ScheduleState, type Volume } from '../../model.ts'
 import type { Core } from '../core.ts'
 import type { ScheduleView } from './contract.ts'
 
@@ -14,8 +14,9 @@ export function isUnfinished({ lastRunAt, lastSuccessAt, lastError }: ScheduleSt
 export function scheduleView({ catalog }: Core, schedule: Schedule, isRunning: boolean): ScheduleView {
   const { volumeId, paused, state, ...rest } = schedule
   const volume = catalog.volumeById(volumeId)
-  const status = statusOf(schedule, isTrashed(volume), isRunning)
-  const nextRunAt = paused || isTrashed(volume) ? null : state.nextRunAt
+  const isAsleep = volume !== undefined && isTrashed(volume)
+  const status = statusOf(schedule, isAsleep, isRunning)
+  const nextRunAt = paused || isAsleep ? null : state.nextRunAt
   return { ...rest, ...state, volume: volume?.name ?? volumeId, status, nextRunAt }
 }
 
@@ -26,14 +27,10 @@ function statusOf({ paused, state }: Schedule, isAsleep: boolean, isRunning: boo
   return state.failures > 0 ? 'failing' : 'ok'
 }
 
-function isTrashed(volume: Volume | TrashedVolume | undefined): boolean {
-  return volume !== undefined && 'deletedAt' in volume
-}
-
 /** The volume it works on; undefined while that is in the trash. */
 export function liveVolumeOf({ catalog }: Core, { volumeId }: Schedule): Volume | undefined {
   const volume = catalog.volumeById(volumeId)
-  return isTrashed(volume) ? undefined : volume
+  return volume && isTrashed(volume) ? undefined : volume
 }
 
 /** @throws FAILED_PRECONDITION while the volume is in the trash */

@@ -14,7 +14,7 @@ import { dropSchedule, insertSchedule, setSchedulePaused, setScheduleState } fro
 import type { DriverContext } from '../../driver.ts'
 import { AppError, toAppError } from '../../errors.ts'
 import type { Operation, Schedule, ScheduleState, Volume } from '../../model.ts'
-import { Turns } from '../backups/turns.ts'
+import { Turns } from '../../system/turns.ts'
 import { findVolume, requireVolume } from '../core.ts'
 import type { CallOptions } from '../journal/contract.ts'
 import type { Outcome } from '../journal/operations.ts'

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Catalog } from '../../catalog/catalog.ts'
 import { type Change, dropHold, dropSnapshot, putSnapshot, putVolume } from '../../catalog/changes.ts'
 import type { SharedVolume } from '../../driver.ts'
-import type { Snapshot, TrashedVolume, Volume } from '../../model.ts'
+import { isTrashed, type Snapshot, type TrashedVolume, type Volume } from '../../model.ts'
 
 /** What this node knows of a volume. */
 export interface Known {
@@ -39,10 +39,6 @@ export function recordChanges(catalog: Catalog, { volume, snapshots }: SharedVol
     ...goneOf(known, snapshots).flatMap(({ id }) => dropSnapshot(id)),
     ...newOf(known, snapshots).map(putSnapshot),
   ]
-}
-
-function isTrashed(volume: Volume | TrashedVolume): boolean {
-  return 'deletedAt' in volume
 }
 
 function goneOf({ snapshots: known }: Known, told: readonly Snapshot[]): Snapshot[] {

@@ -11,7 +11,7 @@ import { dropVolume } from '../../catalog/changes.ts'
 import type { Driver, DriverContext, Log, SharedCapability, SharedNews, SharedVolume } from '../../driver.ts'
 import { AppError, toAppError } from '../../errors.ts'
 import { type Locks, trashKey, volumeKey } from '../../locks.ts'
-import type { TrashedVolume, Volume } from '../../model.ts'
+import { isTrashed, type TrashedVolume, type Volume } from '../../model.ts'
 import { parseVolumeName } from '../../units.ts'
 import type { Operations } from '../journal/operations.ts'
 import type { Drivers } from '../node/drivers.ts'
@@ -151,7 +151,7 @@ export class SharedCopies {
 
   #isThere({ volume }: SharedVolume, storage: string): void {
     this.views.found(volume.id, storage)
-    if (!('deletedAt' in volume)) this.views.damaged(volume.name, undefined)
+    if (!isTrashed(volume)) this.views.damaged(volume.name, undefined)
   }
 
   #noteGone(driver: SharedDriver, storage: string, id: string, mayGo: boolean): void {
@@ -163,7 +163,7 @@ export class SharedCopies {
     if (volume.damage === undefined) {
       this.#isThere(told.shared, told.storage)
       this.#noteOf(volume.id, told)
-    } else if (!('deletedAt' in volume)) this.views.damaged(volume.name, volume.damage)
+    } else if (!isTrashed(volume)) this.views.damaged(volume.name, volume.damage)
   }
 
   #noteOf(id: string, told: Told): void {
@@ -190,7 +190,7 @@ export class SharedCopies {
   #keys(id: string): string[] {
     const told = this.#waiting.get(id)?.shared?.volume
     const both = [told, this.#rooms.catalog.volumeById(id)].flatMap((volume) => volume ?? [])
-    return both.map((volume) => ('deletedAt' in volume ? trashKey(id) : volumeKey(volume.name)))
+    return both.map((volume) => (isTrashed(volume) ? trashKey(id) : volumeKey(volume.name)))
   }
 
   async #apply(id: string): Promise<void> {
@@ -230,7 +230,7 @@ export class SharedCopies {
   async #write(driver: SharedDriver, found: SharedVolume, storage?: string): Promise<void> {
     const { catalog } = this.#rooms
     const { volume } = found
-    const rival = 'deletedAt' in volume ? undefined : catalog.volume(volume.name)
+    const rival = isTrashed(volume) ? undefined : catalog.volume(volume.name)
     const isBlocked = rival !== undefined && rival.id !== volume.id
     const before = isBlocked ? await this.#makeWay(driver, rival, storage) : []
     await catalog.write(...before, ...recordChanges(catalog, found))
@@ -243,7 +243,7 @@ export class SharedCopies {
     if (rival.driver === driver.name) {
       const found = await this.#ask(driver, rival)
       if (!found) return [dropVolume(rival.id)]
-      if ('deletedAt' in found.volume || found.volume.name !== rival.name) return recordChanges(catalog, found)
+      if (isTrashed(found.volume) || found.volume.name !== rival.name) return recordChanges(catalog, found)
     }
     this.views.blocked({ name: rival.name, driver: rival.driver, storage })
     throw new AppError(

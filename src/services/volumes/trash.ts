@@ -7,7 +7,7 @@ import { dropHold, dropVolume, putVolume } from '../../catalog/changes.ts'
 import type { Driver, DriverContext } from '../../driver.ts'
 import { AppError, isAppError } from '../../errors.ts'
 import { mountKey, trashKey, volumeKey } from '../../locks.ts'
-import type { TrashedVolume, Volume } from '../../model.ts'
+import { isTrashed, type TrashedVolume, type Volume } from '../../model.ts'
 import { parseVolumeName } from '../../units.ts'
 import type { Core } from '../core.ts'
 import { now } from '../now.ts'
@@ -212,5 +212,5 @@ function refuseToLose(driver: Driver, volume: Volume, purge: boolean): void {
 
 /** Still where it was when it was chosen: not restored, nor restored and removed once more. */
 function isSameDiscard(volume: Volume | TrashedVolume, chosen: TrashedVolume): boolean {
-  return 'deletedAt' in volume && volume.deletedAt === chosen.deletedAt && volume.damage === undefined
+  return isTrashed(volume) && volume.deletedAt === chosen.deletedAt && volume.damage === undefined
 }

@@ -2,9 +2,9 @@
 
 import { expect, test } from 'vitest'
 import { devicemapper } from '../../../../drivers/devicemapper/devicemapper.ts'
-import { Turns } from '../../../../drivers/devicemapper/turns.ts'
 import type { DriverContext } from '../../../../src/driver.ts'
 import type { Volume } from '../../../../src/model.ts'
+import { KeyedTurns } from '../../../../src/system/turns.ts'
 import { noArchive } from '../../../support/no-archive.ts'
 
 const environment = { root: '/nowhere', archive: noArchive }
@@ -22,7 +22,7 @@ test('settings are checked when it is made, without I/O; what is not started say
 })
 
 test('of one volume one thing is done at a time, in order; another one does not wait', async () => {
-  const turns = new Turns()
+  const turns = new KeyedTurns()
   const done: string[] = []
   const gate = Promise.withResolvers<void>()
   const first = turns.with('a', undefined, () => gate.promise.then(() => void done.push('first')))
@@ -35,7 +35,7 @@ test('of one volume one thing is done at a time, in order; another one does not 
 })
 
 test('who gives up waiting leaves by the reason, and the turn goes to the next; a failure does as well', async () => {
-  const turns = new Turns()
+  const turns = new KeyedTurns()
   const gate = Promise.withResolvers<void>()
   const first = turns.with('a', undefined, () => gate.promise)
   const leaving = new AbortController()
@@ -50,7 +50,7 @@ test('who gives up waiting leaves by the reason, and the turn goes to the next; 
 })
 
 test('several may have a turn at once, and no more than so many', async () => {
-  const turns = new Turns(2)
+  const turns = new KeyedTurns(2)
   let [running, most] = [0, 0]
   const work = async (): Promise<void> => {
     most = Math.max(most, ++running)

@@ -1,19 +1,23 @@
-/** Turns at heavy work: so many at once, the others wait for theirs; for repositories, each by itself: one that hangs holds up no other. */
+/** Turns: so many at work at once, the others wait for theirs, in their order. */
 
 import { Semaphore } from 'async-mutex'
 
-/** How many backups, restores, prunes and verifies of one repository run at once. */
-const heavyAtOnce = 2
-
 export class Turns {
+  readonly #atOnce: number
   readonly #semaphore: Semaphore
 
   constructor(atOnce: number) {
+    this.#atOnce = atOnce
     this.#semaphore = new Semaphore(atOnce)
   }
 
+  /** Whether nobody has a turn or waits for one. */
+  get isIdle(): boolean {
+    return this.#semaphore.getValue() === this.#atOnce
+  }
+
   /** Runs `work` when it is its turn. @throws the signal's reason when that aborts before */
-  async with<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  async with<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     const release = await this.#acquire(signal)
     try {
       return await work()
@@ -22,9 +26,10 @@ export class Turns {
     }
   }
 
-  async #acquire(signal: AbortSignal): Promise<() => void> {
-    signal.throwIfAborted()
+  async #acquire(signal: AbortSignal | undefined): Promise<() => void> {
+    signal?.throwIfAborted()
     const turn = this.#semaphore.acquire().then(([, release]) => release)
+    if (!signal) return turn
     try {
       return await orAborted(turn, signal)
     } catch (error) {
@@ -34,14 +39,24 @@ export class Turns {
   }
 }
 
-export class RepositoryTurns {
+/** Turns for each key by itself: one that hangs holds up no other. */
+export class KeyedTurns {
+  readonly #atOnce: number
   readonly #turns = new Map<string, Turns>()
 
-  /** As `Turns.with`, among those of the repository at `url`. */
-  with<T>(url: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    const turns = this.#turns.get(url) ?? new Turns(heavyAtOnce)
-    this.#turns.set(url, turns)
-    return turns.with(signal, work)
+  constructor(atOnce = 1) {
+    this.#atOnce = atOnce
+  }
+
+  /** As `Turns.with`, among those of `key`. */
+  async with<T>(key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    const turns = this.#turns.get(key) ?? new Turns(this.#atOnce)
+    this.#turns.set(key, turns)
+    try {
+      return await turns.with(signal, work)
+    } finally {
+      if (turns.isIdle) this.#turns.delete(key)
+    }
   }
 }
 
