@@ -39,7 +39,8 @@ const engine = '^src/engine/(engine|place)\\.ts$'
 /** What a user's retention rules, and URLs of stores, mean; pure. */
 const retention = '^src/repository/retention\\.ts$'
 const storeUrls = '^src/objectstore/(store-url|objectstore)\\.ts$'
-const release = '^src/system/release\\.ts$'
+/** Memory, and the way of pages to a disk. */
+const memory = '^src/system/(release|page-memory|page-writer)\\.ts$'
 const locks = '^src/locks\\.ts$'
 /** What both doors accept in a volume's options. */
 const createOptions = '^src/server/create-options\\.ts$'
@@ -66,8 +67,8 @@ export default {
     ...room('locks', locks, []),
     ...room('system', system, [], [...http, ...aws]),
     ...room('catalog', '^src/catalog/', []),
-    ...room('objectstore', '^src/objectstore/', [release]),
-    ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$', release], http),
+    ...room('objectstore', '^src/objectstore/', [memory]),
+    ...room('repository', '^src/repository/', ['^src/objectstore/objectstore\\.ts$', memory], http),
     ...room('engine', '^src/engine/', ['^src/repository/', '^src/objectstore/', system, driver], [...http, ...aws]),
     {
       name: 'the-daemon-loads-no-engine',

@@ -15,6 +15,7 @@ import { type FileHandle, link, lstat, mkdir, open, readdir, realpath, rename, s
 import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { AppError, errno, isAppError } from '../errors.ts'
+import { pageLength } from '../system/page-memory.ts'
 import { createDirCalls, type DirCalls } from './dir-calls.ts'
 import { listDirectory } from './dir-list.ts'
 import {
@@ -31,6 +32,8 @@ import {
 const partial = '.tmp'
 const dayMs = 24 * 3_600_000
 const sliceSize = 4 * 2 ** 20
+/** What is shorter is not worth a second handle. */
+const leastDirect = 2 ** 20
 /** How FAT, SMB and FUSE say that they have no hard links. */
 const noLinks = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
 
@@ -48,6 +51,8 @@ interface Dir {
   readonly calls: DirCalls
   readonly identity: string
   ifAbsent: 'kept' | 'ignored'
+  /** Whether files can be written past the page cache; true until one could not. */
+  isDirect: boolean
   /** Directories that are there to stay: made, and their parents synced. */
   readonly settled: Set<string>
   swept: boolean
@@ -64,7 +69,7 @@ export async function openDirStore(path: string, options: DirStoreOptions = {}):
   }
   const real = await calls.call('opening', options.signal, () => realpath(path).catch(() => path))
   const identity = await identify(calls, real, options.signal)
-  const dir: Dir = { path: real, calls, identity, ifAbsent: 'kept', settled: new Set(), swept: false }
+  const dir: Dir = { path: real, calls, identity, ifAbsent: 'kept', isDirect: true, settled: new Set(), swept: false }
   if (identity === '') {
     throw new AppError('FAILED_PRECONDITION', `${path} is not a directory; mount what holds it, or create it`)
   }
@@ -169,9 +174,9 @@ async function writeFile(dir: Dir, path: string, data: Uint8Array, signal: Abort
     () => unlink(path),
   )
   try {
-    for (let offset = 0; offset < data.length; ) {
+    for (let offset = await writeDirectly(dir, path, data, signal); offset < data.length; ) {
       const slice = data.subarray(offset, offset + sliceSize)
-      offset += await dir.calls.call('writing', signal, async () => (await handle.write(slice)).bytesWritten)
+      offset += await dir.calls.call('writing', signal, async () => await writeAt(handle, slice, offset))
     }
     await dir.calls.call('syncing', signal, () => handle.sync())
     const { mtime } = await dir.calls.call('looking at a file', signal, () => handle.stat())
@@ -181,6 +186,41 @@ async function writeFile(dir: Dir, path: string, data: Uint8Array, signal: Abort
     abandon(dir, handle)
     throw error
   }
+}
+
+/**
+ * Writes the whole pages of a pack past the page cache: nothing else loses its place there to a backup, and the copying of all that is stored is
+ * saved, a fifth of a first backup's processor time. @returns so many bytes are written, from the first one on; 0 where the
+ * file system or the memory does not allow it
+ */
+async function writeDirectly(
+  dir: Dir,
+  path: string,
+  data: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const length = data.length - (data.length % pageLength)
+  if (!dir.isDirect || length < leastDirect || !(data.buffer instanceof SharedArrayBuffer)) return 0
+  const flags = constants.O_WRONLY | constants.O_DIRECT | constants.O_NOFOLLOW
+  const refused = unless('EINVAL')
+  const handle = await openFile(dir, 'opening', signal, () => open(path, flags).catch(refused))
+  let written = 0
+  try {
+    while (handle && written % pageLength === 0 && written < length) {
+      const slice = data.subarray(written, Math.min(length, written + sliceSize))
+      const more = await dir.calls.call('writing', signal, () => writeAt(handle, slice, written).catch(refused))
+      if (more === undefined) break
+      written += more
+    }
+  } finally {
+    if (handle) abandon(dir, handle)
+  }
+  dir.isDirect = written > 0
+  return written
+}
+
+async function writeAt(handle: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
+  return (await handle.write(bytes, 0, bytes.length, position)).bytesWritten
 }
 
 /** Opens a file; one that is opened too late for its caller is closed, and `undo` done. */

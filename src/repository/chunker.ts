@@ -1,16 +1,8 @@
 /** Where content is cut into chunks, and which of the three profiles a file has (FORMAT.md 5.2). */
 
+import { WebAssembly, wasmPageLength } from '../system/page-memory.ts'
 import { compressesWell } from './compression.ts'
 import { gearModule } from './gear-wasm.ts'
-
-/** What is used of the global `WebAssembly`, which TypeScript knows only as a part of the browser's DOM. */
-interface WebAssemblyApi {
-  readonly Memory: new (options: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer }
-  readonly Module: new (binary: Uint8Array) => object
-  readonly Instance: new (module: object, imports: object) => { readonly exports: Record<string, unknown> }
-}
-
-const { WebAssembly } = globalThis as unknown as { WebAssembly: WebAssemblyApi }
 
 /** Numbers as in a file's record. */
 export const profiles = { large: 1, small: 2, fixed: 3 } as const
@@ -32,7 +24,6 @@ const sizes: Readonly<Record<1 | 2, Sizes>> = {
 }
 
 const window = 32
-const pageLength = 65_536
 /** What is read of a file at once: room for the longest chunk and as much again. */
 const bufferLength = 8 * 2 ** 20
 
@@ -44,13 +35,13 @@ export class Chunker {
 
   /** @param gear 1024 bytes, `Seal.gearTable()` */
   constructor(gear: Uint8Array) {
-    const pages = bufferLength / pageLength + 1
+    const pages = bufferLength / wasmPageLength + 1
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages })
     new Uint8Array(memory.buffer).set(gear)
     const module = new WebAssembly.Module(gearModule())
     const instance = new WebAssembly.Instance(module, { m: { m: memory } })
     this.#cut = instance.exports.cut as (at: number, end: number, mask: number) => number
-    this.buffer = Buffer.from(memory.buffer, pageLength, bufferLength)
+    this.buffer = Buffer.from(memory.buffer, wasmPageLength, bufferLength)
   }
 
   /**
@@ -62,7 +53,7 @@ export class Chunker {
     const { min, max, mask } = sizes[profile]
     if (end - start <= min) return end
     const limit = Math.min(end, start + max)
-    return this.#cut(pageLength + start + min - window, pageLength + limit, mask) - pageLength
+    return this.#cut(wasmPageLength + start + min - window, wasmPageLength + limit, mask) - wasmPageLength
   }
 }
 

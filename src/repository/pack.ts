@@ -1,6 +1,7 @@
 /** Packs: many chunks in one object, with their directory at its end (FORMAT.md 4.1). In memory only; does no I/O. */
 
 import { AppError } from '../errors.ts'
+import { pageMemory } from '../system/page-memory.ts'
 import { release } from '../system/release.ts'
 import { type ChunkEntry, encodeEntry, entryLength, firstOffset, maxPack, readEntry } from './chunk-entry.ts'
 import { ByteWriter } from './cursor.ts'
@@ -12,7 +13,7 @@ const headLength = firstOffset
 const footLength = 16
 /** A pack is closed before it would exceed this, unless one chunk alone does. */
 const targetSize = 8 * 2 ** 20
-/** What the memory of a pack measures, unless one chunk alone needs more. */
+/** What the memory of a pack measures, unless one chunk alone needs more. A store on a disk can write it past the page cache. */
 export const packMemory = targetSize
 
 export interface FinishedPack {
@@ -36,7 +37,7 @@ export class PackBuilder {
   #used = headLength
 
   /** @param memory at least `packMemory` bytes that nobody else uses, to save the taking of new ones */
-  constructor(seal: Seal, memory = new SharedArrayBuffer(packMemory)) {
+  constructor(seal: Seal, memory = pageMemory(packMemory)) {
     this.#seal = seal.forPack(this.#name)
     this.#overheads = seal.directoryOverhead + footLength
     this.#head = headOf(seal.encrypted)

@@ -7,7 +7,6 @@ import {
   createCipheriv,
   createDecipheriv,
   createHash,
-  createHmac,
   createSecretKey,
   hash,
   hkdfSync,
@@ -42,14 +41,14 @@ export class Seal {
   readonly chunkOverhead: number
   readonly directoryOverhead: number
   readonly #secrets: SealSecrets
-  readonly #idKey: KeyObject | undefined
+  readonly #mac: ((message: Buffer) => Buffer) | undefined
 
   constructor(secrets: SealSecrets) {
     this.#secrets = secrets
     this.encrypted = secrets.masterKey !== null
     this.chunkOverhead = this.encrypted ? tagLength : crcLength
     this.directoryOverhead = this.encrypted ? tagLength : 32
-    this.#idKey = this.encrypted ? createSecretKey(this.#derive('chunk-id')) : undefined
+    this.#mac = this.encrypted ? hmacSha256(this.#derive('chunk-id')) : undefined
   }
 
   #derive(what: string): Buffer {
@@ -59,7 +58,7 @@ export class Seal {
   /** The id of a chunk of this content, 32 bytes. */
   chunkId(content: Uint8Array): Buffer {
     const digest = hash('sha256', content, 'buffer')
-    return this.#idKey ? createHmac('sha256', this.#idKey).update(digest).digest() : digest
+    return this.#mac ? this.#mac(digest) : digest
   }
 
   /** The chunker's table of 256 little-endian u32 (FORMAT.md 5.2). */
@@ -145,6 +144,21 @@ export function deriveKey(secrets: SealSecrets, what: string): Buffer {
   if (!secrets.masterKey) throw new AppError('INTERNAL', 'a repository without encryption has no keys')
   const salt = Buffer.from(secrets.repositoryId, 'hex')
   return Buffer.from(hkdfSync('sha256', secrets.masterKey, salt, `holdfast/1/${what}`, 32))
+}
+
+/**
+ * HMAC-SHA-256 (RFC 2104) of messages of 32 bytes, by two calls of `hash`: Node's own Hmac takes six times as long to set up as a chunk's
+ * id takes to compute. @param key 32 bytes
+ */
+export function hmacSha256(key: Buffer): (message: Buffer) => Buffer {
+  const block = Buffer.concat([key, Buffer.alloc(64 - key.length)])
+  const inner = Buffer.concat([block.map((byte) => byte ^ 0x36), Buffer.alloc(32)])
+  const outer = Buffer.concat([block.map((byte) => byte ^ 0x5c), Buffer.alloc(32)])
+  return (message) => {
+    inner.set(message, 64)
+    outer.set(hash('sha256', inner, 'buffer'), 64)
+    return hash('sha256', outer, 'buffer')
+  }
 }
 
 function encrypt(key: KeyObject, iv: Buffer, data: Buffer, plain: Uint8Array): readonly [Buffer, Buffer] {

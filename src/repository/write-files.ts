@@ -1,8 +1,8 @@
 /** The tasks of a hand in a restore: small files through tar, and stretches of large ones straight to their place. */
 
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { AppError, fromErrno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
+import { PageWriter } from '../system/page-writer.ts'
 import { release } from '../system/release.ts'
 import { Arena } from './arena.ts'
 import { decodeAttributes } from './attributes.ts'
@@ -31,6 +31,8 @@ interface Hand {
   /** For the contents of a group, or for one. */
   readonly arena: Arena
   sink: TarSink | undefined
+  /** For one large file at a time. */
+  readonly file: PageWriter
 }
 
 const handOf = perWorker(
@@ -38,6 +40,7 @@ const handOf = perWorker(
     reader: new ChunkReader(bridge, seal, new ChunkTable(table)),
     arena: new Arena(arenaLength),
     sink: undefined,
+    file: new PageWriter(),
   }),
 )
 
@@ -188,25 +191,22 @@ export function writeStretch(context: TaskContext, args: StretchTask & { table: 
 }
 
 function writeAll(
-  { reader, arena }: Hand,
+  { reader, arena, file }: Hand,
   wanted: Map<string, { place: ChunkPlace; offsets: Bytes[] }>,
   path: string,
 ): void {
-  const fd = openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW)
   try {
+    file.open(path)
     const places = [...wanted.values()].map(({ place }) => place).sort(byPlace)
     for (const { place, content } of reader.readPlaces(places, arena.allocate)) {
-      for (const offset of wanted.get(place.id.toString('latin1'))?.offsets ?? []) writeWhole(fd, content, offset)
+      for (const offset of wanted.get(place.id.toString('latin1'))?.offsets ?? []) file.write(content, offset)
       release(content)
       arena.clear()
     }
+    file.close()
   } catch (error) {
     throw fromErrno(error, `writing ${path}`)
   } finally {
-    closeSync(fd)
+    file.abandon()
   }
-}
-
-function writeWhole(fd: number, bytes: Uint8Array, offset: Bytes): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, offset + done)
 }

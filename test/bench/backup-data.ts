@@ -3,7 +3,7 @@
  * every file is noise and half is text that compresses, so that neither side is flattered. Same seed, same bytes.
  */
 
-import { closeSync, fsyncSync, mkdirSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 
 const pageLength = 8192
@@ -95,6 +95,17 @@ export function change(root: string, shape: Shape, round: number): void {
       writeSync(fd, noise.fill(page), 0, pageLength, at)
     }
     fsyncSync(fd)
+    closeSync(fd)
+  }
+}
+
+/** Reads all files below `root`, so that they are in the page cache: some machines give it back while nothing is done with it. */
+export function readAll(root: string): void {
+  const room = Buffer.alloc(4 * 2 ** 20)
+  for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue
+    const fd = openSync(join(entry.parentPath, entry.name), 'r')
+    while (readSync(fd, room) > 0);
     closeSync(fd)
   }
 }

@@ -11,7 +11,7 @@ import { type Holdfast, startHoldfast } from '../support/holdfast.ts'
 import { RawConnection } from '../support/raw-http.ts'
 import { rgwMissing, startRgw } from '../support/rgw.ts'
 import { openSandbox, type Sandbox } from '../support/sandbox.ts'
-import { change, fill, type Shape, small, usual } from './backup-data.ts'
+import { change, fill, readAll, type Shape, small, usual } from './backup-data.ts'
 import { median, quantile, report, timed, times } from './measure.ts'
 import { peakOf, startedAs } from './processes.ts'
 
@@ -26,6 +26,8 @@ interface Side {
   open(): Promise<void>
   backup(): Promise<unknown>
   restore(): Promise<unknown>
+  /** Where the repository is, when that is here. */
+  readonly folder: string | undefined
   /** Bytes in the repository; undefined where that is not known. */
   stored(): Promise<number | undefined>
 }
@@ -78,6 +80,7 @@ function holdfastSide(bed: Bed, url: string, options: readonly string[], folder?
       await holdfast(bed, 'backup', 'restore', `${target}/latest`, '--to', `restored-${target}`, '--quiet')
       await sync(bed.sandbox.directory)
     },
+    folder,
     stored: async () => (folder ? await used(folder) : undefined),
   }
 }
@@ -101,6 +104,7 @@ function resticSide(bed: Bed, url: string, secrets: readonly string[], folder?: 
       await restic('restore', 'latest', '--target', join(bed.sandbox.directory, `restic-${crypto.randomUUID()}`))
       await sync(bed.sandbox.directory)
     },
+    folder,
     stored: async () => (folder ? await used(folder) : undefined),
   }
 }
@@ -121,7 +125,8 @@ const noSamples = (): Measured => ({
 
 /**
  * One round of both sides, phase by phase in turn; who begins alternates. Looking at memory takes a tenth of the processors, and is done in a round of
- * its own, the last. Nothing is removed before the end: for five minutes after many files were removed, ext4 is slow to make new ones.
+ * its own, the last. Nothing is removed before the end: for five minutes after many files were removed, ext4 is slow to make new ones. What a side is
+ * going to read is in the page cache when it begins.
  */
 async function measureRound(bed: Bed, place: Place, round: number, both: readonly [Measured, Measured]): Promise<void> {
   const sides = [place.ours(bed, round), place.theirs(bed, round)] as const
@@ -135,6 +140,7 @@ async function measureRound(bed: Bed, place: Place, round: number, both: readonl
     }
     for (const index of order as (0 | 1)[]) {
       const [side, measured] = [sides[index], both[index]]
+      readAll(phase === 'restore' && side.folder ? side.folder : bed.data)
       const before = await side.stored()
       const work = () => (phase === 'restore' ? side.restore() : side.backup())
       if (round === rounds) measured.memory.push(await peakOf(roots[index], work))

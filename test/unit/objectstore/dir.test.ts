@@ -1,4 +1,6 @@
+import { execFileSync } from 'node:child_process'
 import {
+  constants,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -16,6 +18,7 @@ import { setTimeout as later } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openDirStore } from '../../../src/objectstore/dir.ts'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
+import { pageMemory } from '../../../src/system/page-memory.ts'
 
 vi.mock('node:fs/promises', { spy: true })
 
@@ -216,5 +219,43 @@ describe('a store in a directory', () => {
     for (const place of ['nothing', 'file', 'file/below']) {
       await expect(openDirStore(join(directory, place))).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' })
     }
+  })
+})
+
+describe('a pack', () => {
+  const size = 3 * 2 ** 20 + 5
+  const pages = () => Number(execFileSync('fincore', ['-nbo', 'PAGES', join(path, 'packs/a')]).toString())
+  const filled = (memory: SharedArrayBuffer, start = 0) => new Uint8Array(memory, start, size).fill(7).fill(8, size - 3)
+
+  it('goes past the page cache, but for its last page', async () => {
+    const pack = filled(pageMemory(4 * 2 ** 20))
+    await store.put('packs/a', pack)
+    expect(pages()).toBe(1)
+    expect(await store.get('packs/a')).toEqual(Uint8Array.from(pack))
+  })
+
+  it.each([
+    ['of memory that does not begin at a page', () => filled(pageMemory(4 * 2 ** 20), 16)],
+    ['of memory of no kind that is known', () => Uint8Array.from(filled(pageMemory(4 * 2 ** 20)))],
+  ])('is whole %s', async (_, make) => {
+    const pack = make()
+    await store.put('packs/a', pack)
+    expect(await store.get('packs/a')).toEqual(Uint8Array.from(pack))
+  })
+
+  it('is whole where the file system refuses, which is not asked again', async () => {
+    const { open } = await vi.importActual<typeof files>('node:fs/promises')
+    let refusals = 0
+    vi.mocked(files.open).mockImplementation(async (name, flags, mode) => {
+      if ((Number(flags) & constants.O_DIRECT) === 0) return await open(name, flags, mode)
+      refusals++
+      throw Object.assign(new Error('refused'), { code: 'EINVAL' })
+    })
+    for (const key of ['packs/a', 'packs/b']) {
+      const pack = filled(pageMemory(4 * 2 ** 20))
+      await store.put(key, pack)
+      expect(await store.get(key)).toEqual(Uint8Array.from(pack))
+    }
+    expect(refusals).toBe(1)
   })
 })
