@@ -130,25 +130,29 @@ const noSamples = (): Measured => ({
  */
 async function measureRound(bed: Bed, place: Place, round: number, both: readonly [Measured, Measured]): Promise<void> {
   const sides = [place.ours(bed, round), place.theirs(bed, round)] as const
-  const roots = [() => [bed.holdfast.pid, ...startedAs(main)], () => startedAs('restic')] as const
-  const order = round % 2 === 0 ? [0, 1] : [1, 0]
+  const order = round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)
   for (const side of sides) await side.open()
   for (const phase of place.phases) {
     if (phase === '1 % changed') {
       change(bed.data, bed.shape, round)
       await sync(bed.data)
     }
-    for (const index of order as (0 | 1)[]) {
-      const [side, measured] = [sides[index], both[index]]
-      readAll(phase === 'restore' && side.folder ? side.folder : bed.data)
-      const before = await side.stored()
-      const work = () => (phase === 'restore' ? side.restore() : side.backup())
-      if (round === rounds) measured.memory.push(await peakOf(roots[index], work))
-      else measured.seconds[phase].push((await timed(work)) / 1000)
-      const after = await side.stored()
-      if (phase === '1 % changed' && before !== undefined && after !== undefined) measured.growth.push(after - before)
+    for (const index of order) {
+      readAll(phase === 'restore' && sides[index].folder ? sides[index].folder : bed.data)
+      const roots = index === 0 ? () => [bed.holdfast.pid, ...startedAs(main)] : () => startedAs('restic')
+      await measurePhase(sides[index], phase, both[index], round === rounds ? roots : undefined)
     }
   }
+}
+
+/** @param roots the processes whose memory is looked at, instead of the time */
+async function measurePhase(side: Side, phase: Phase, measured: Measured, roots?: () => number[]): Promise<void> {
+  const before = await side.stored()
+  const work = () => (phase === 'restore' ? side.restore() : side.backup())
+  if (roots) measured.memory.push(await peakOf(roots, work))
+  else measured.seconds[phase].push((await timed(work)) / 1000)
+  const after = await side.stored()
+  if (phase === '1 % changed' && before !== undefined && after !== undefined) measured.growth.push(after - before)
 }
 
 async function measure(bed: Bed, place: Place): Promise<void> {
