@@ -133,16 +133,18 @@ async function measureRound(bed: Bed, place: Place, round: number, both: readonl
   const order = round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)
   for (const side of sides) await side.open()
   for (const phase of place.phases) {
-    if (phase === '1 % changed') {
-      change(bed.data, bed.shape, round)
-      await sync(bed.data)
-    }
+    if (phase === '1 % changed') await changeAll(bed, round)
     for (const index of order) {
-      readAll(phase === 'restore' && sides[index].folder ? sides[index].folder : bed.data)
+      readAll(phase === 'restore' ? (sides[index].folder ?? bed.data) : bed.data)
       const roots = index === 0 ? () => [bed.holdfast.pid, ...startedAs(main)] : () => startedAs('restic')
       await measurePhase(sides[index], phase, both[index], round === rounds ? roots : undefined)
     }
   }
+}
+
+async function changeAll({ data, shape }: Bed, round: number): Promise<void> {
+  change(data, shape, round)
+  await sync(data)
 }
 
 /** @param roots the processes whose memory is looked at, instead of the time */
