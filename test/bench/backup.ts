@@ -28,6 +28,8 @@ interface Side {
   restore(): Promise<unknown>
   /** Where the repository is, when that is here. */
   readonly folder: string | undefined
+  /** Ids of the processes that are at work. */
+  processes(): readonly number[]
   /** Bytes in the repository; undefined where that is not known. */
   stored(): Promise<number | undefined>
 }
@@ -81,6 +83,7 @@ function holdfastSide(bed: Bed, url: string, options: readonly string[], folder?
       await sync(bed.sandbox.directory)
     },
     folder,
+    processes: () => [bed.holdfast.pid, ...startedAs(main)],
     stored: async () => (folder ? await used(folder) : undefined),
   }
 }
@@ -105,6 +108,7 @@ function resticSide(bed: Bed, url: string, secrets: readonly string[], folder?: 
       await sync(bed.sandbox.directory)
     },
     folder,
+    processes: () => startedAs('restic'),
     stored: async () => (folder ? await used(folder) : undefined),
   }
 }
@@ -134,11 +138,7 @@ async function measureRound(bed: Bed, place: Place, round: number, both: readonl
   for (const side of sides) await side.open()
   for (const phase of place.phases) {
     if (phase === '1 % changed') await changeAll(bed, round)
-    for (const index of order) {
-      readAll(phase === 'restore' ? (sides[index].folder ?? bed.data) : bed.data)
-      const roots = index === 0 ? () => [bed.holdfast.pid, ...startedAs(main)] : () => startedAs('restic')
-      await measurePhase(sides[index], phase, both[index], round === rounds ? roots : undefined)
-    }
+    for (const index of order) await measurePhase(bed, sides[index], phase, both[index], round === rounds)
   }
 }
 
@@ -147,11 +147,12 @@ async function changeAll({ data, shape }: Bed, round: number): Promise<void> {
   await sync(data)
 }
 
-/** @param roots the processes whose memory is looked at, instead of the time */
-async function measurePhase(side: Side, phase: Phase, measured: Measured, roots?: () => number[]): Promise<void> {
+/** @param isLast look at memory instead of the time */
+async function measurePhase(bed: Bed, side: Side, phase: Phase, measured: Measured, isLast: boolean): Promise<void> {
+  readAll(phase === 'restore' ? (side.folder ?? bed.data) : bed.data)
   const before = await side.stored()
   const work = () => (phase === 'restore' ? side.restore() : side.backup())
-  if (roots) measured.memory.push(await peakOf(roots, work))
+  if (isLast) measured.memory.push(await peakOf(() => side.processes(), work))
   else measured.seconds[phase].push((await timed(work)) / 1000)
   const after = await side.stored()
   if (phase === '1 % changed' && before !== undefined && after !== undefined) measured.growth.push(after - before)
