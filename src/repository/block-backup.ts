@@ -11,7 +11,7 @@ import { kinds } from './chunk-entry.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { ChunkTable, type SharedTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
-import { type BackupLabels, commit, isDamaged, readBackup } from './commit.ts'
+import { type BackupLabels, commit, readBackup } from './commit.ts'
 import { type Content, ContentBuilder, listLength, oneReference, type Stretch, stretches } from './content.ts'
 import type { Extent } from './data-extents.ts'
 import { flushHands, writerOf } from './hand-writer.ts'
@@ -19,6 +19,7 @@ import type { IndexedPack } from './index-object.ts'
 import { IndexWriter } from './index-writer.ts'
 import { loadReliableChunks } from './known-chunks.ts'
 import type { Backup } from './manifest.ts'
+import { isDamaged, isStored } from './parent.ts'
 import { perWorker } from './per-worker.ts'
 import { openNoFollow } from './source-file.ts'
 import type { TaskContext } from './tasks.ts'
@@ -102,8 +103,9 @@ function findParent(context: TaskContext, table: ChunkTable, args: BlockBackupAr
   }
   const reader = new ChunkReader(context.bridge, context.seal, table)
   const root = Buffer.from(backup.root, 'hex')
-  if (isDamaged(context, table, backup) || !table.has(root)) return null
+  if (isDamaged(context, backup) || !table.has(root)) return null
   const { content } = readBlockRoot(reader.read(root))
+  if (table.isShort && !isStored(content, reader, table)) return null
   const lists = [...stretches({ ...content, level: content.level - 1 }, (id) => reader.read(id))]
   if (lists.some(({ id }) => id && !table.has(id))) return null
   return { content, lists }

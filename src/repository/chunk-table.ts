@@ -33,7 +33,7 @@ const packCount = 1
 
 export class ChunkTable {
   readonly shared: SharedTable
-  /** Whether chunks that indexes name were left out, since their packs are gone or damaged. Not shared. */
+  /** Whether chunks that indexes name were left out, since their packs are condemned or gone. Not shared. */
   isShort = false
   readonly #slots: Int32Array
   readonly #entries: Int32Array

@@ -58,14 +58,3 @@ export function readBackup({ bridge, seal }: TaskContext, id: string): Backup {
     throw new AppError('NOT_FOUND', `there is no backup ${id} in this repository; list them with 'backup ls'`)
   return parseManifest(id, seal.openObject('M', name, object))
 }
-
-/**
- * Whether a backup lacks something, and so cannot be a parent: a verify has found so, or the table is short of what it needs. Then all of it is walked.
- */
-export function isDamaged(context: TaskContext, table: ChunkTable, backup: Backup): boolean {
-  if (context.bridge.call('list', { prefix: `damaged/${backup.id}/`, after: null }).length > 0) return true
-  if (!table.isShort) return false
-  const reachable = new Reachable(context, table)
-  reachable.addBackup(backup)
-  return reachable.missing.length > 0
-}

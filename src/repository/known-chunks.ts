@@ -36,14 +36,14 @@ export function loadChunks(context: TaskContext, { room, accept = () => true }: 
 }
 
 /**
- * For a backup: without packs that are condemned or gone. `isShort` of the table tells whether chunks are lost by that, for all that the indexes
- * say.
+ * For a backup: without packs that are condemned or gone. `isShort` of the table tells whether chunks are left out by that which are nowhere
+ * else.
  */
 export function loadReliableChunks(context: TaskContext, room: number): ChunkTable {
-  const { table, absent, damaged } = loadSound(context, room)
+  const { table, absent, damaged, waste } = loadSound(context, room)
   const gone = absent.length === 0 ? [] : notThere(context.bridge, absent)
   for (const pack of absent) if (!gone.includes(pack)) table.addPack(pack)
-  table.isShort = [...gone, ...damaged].some(({ directory }) => hasMore(directory, table))
+  table.isShort = [...gone, ...damaged, ...waste].some(({ directory }) => hasMore(directory, table))
   return table
 }
 

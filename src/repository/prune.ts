@@ -179,25 +179,22 @@ class Prune {
     return { packs, bytes }
   }
 
-  /** Packs to condemn, and those of them that have something to be copied out first. */
+  /**
+   * Packs to condemn, and those of them that have something to be copied out first. What nobody uses is left alone while it is younger than the grace
+   * period: it may be of a backup that is still being made.
+   */
   #choose(): { all: Set<string>; copy: Set<string> } {
-    const unused = new Set<string>()
-    const partly: { id: string; size: Bytes; waste: Bytes }[] = []
-    const indexed = new Set<string>()
+    const partly = new Map<string, { id: string; size: Bytes; waste: Bytes }>()
     for (let i = 0; i < this.#table.packs; i++) {
-      const id = this.#table.packId(i)
-      indexed.add(id)
-      if (this.#condemnedPacks.has(id)) continue
-      const [used, size] = [this.#used[i] ?? 0, this.#table.packSize(i)]
-      if (used === 0) unused.add(id)
-      else partly.push({ id, size, waste: size - used })
+      const [id, used, size] = [this.#table.packId(i), this.#used[i] ?? 0, this.#table.packSize(i)]
+      if (used > 0 && !this.#condemnedPacks.has(id)) partly.set(id, { id, size, waste: size - used })
     }
-    for (const [id, { modifiedAtMs }] of this.#stored) {
+    const unused = [...this.#stored].filter(([id, { modifiedAtMs }]) => {
       const isOld = this.#now - modifiedAtMs >= this.#args.graceMs
-      if (isOld && !indexed.has(id) && !this.#condemnedPacks.has(id)) unused.add(id)
-    }
-    const copy = worthCopying(partly)
-    return { all: new Set([...unused, ...copy]), copy }
+      return isOld && !partly.has(id) && !this.#condemnedPacks.has(id)
+    })
+    const copy = worthCopying([...partly.values()])
+    return { all: new Set([...unused.map(([id]) => id), ...copy]), copy }
   }
 
   /** Stores what is used in these packs once more, in new packs, and indexes them. */

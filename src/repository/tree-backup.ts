@@ -11,13 +11,14 @@ import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkTable } from './chunk-table.ts'
 import { ChunkWriter } from './chunk-writer.ts'
 import type { FormerFile, Profile } from './chunker.ts'
-import { type BackupLabels, commit, isDamaged, readBackup } from './commit.ts'
+import { type BackupLabels, commit, readBackup } from './commit.ts'
 import type { Content } from './content.ts'
 import { FileBatches, type ReadContent } from './file-batches.ts'
 import { IndexWriter } from './index-writer.ts'
 import { loadReliableChunks } from './known-chunks.ts'
 import { LinkedReads, type NamedFile } from './linked-reads.ts'
 import type { Backup } from './manifest.ts'
+import { isDamaged, isStored } from './parent.ts'
 import { ParentCursor } from './parent-cursor.ts'
 import { Progress } from './progress.ts'
 import { PendingRecord, RecordQueue } from './record-queue.ts'
@@ -90,6 +91,7 @@ class TreeBackup {
   readonly #context: TaskContext
   readonly #args: TreeBackupArgs
   readonly #table: ChunkTable
+  readonly #reader: ChunkReader
   readonly #writer: ChunkWriter
   readonly #index: IndexWriter
   readonly #segments: SegmentBuilder
@@ -113,6 +115,7 @@ class TreeBackup {
     this.#context = context
     this.#args = args
     this.#table = table
+    this.#reader = new ChunkReader(bridge, seal, table)
     this.#writer = new ChunkWriter(bridge, seal, table)
     this.#index = new IndexWriter(bridge, seal)
     this.#segments = new SegmentBuilder((segment) => this.#writer.put(kinds.segment, segment))
@@ -165,12 +168,12 @@ class TreeBackup {
 
   /** @throws CORRUPT: what it shares with others is not to be relied on */
   #openParent(parent: Backup): ParentCursor | undefined {
+    const root = Buffer.from(parent.root, 'hex')
     try {
-      if (isDamaged(this.#context, this.#table, parent)) return undefined
-      const reader = new ChunkReader(this.#context.bridge, this.#context.seal, this.#table)
-      const segments = readTreeRoot(reader.read(Buffer.from(parent.root, 'hex')))
-      for (const { id } of segments) reader.place(id)
-      const stored = reader.readAll(segments.map(({ id }) => id))
+      if (isDamaged(this.#context, parent) || !this.#isStored(root)) return undefined
+      const segments = readTreeRoot(this.#reader.read(root)).map(({ id }) => id)
+      if (!segments.every(this.#isStored)) return undefined
+      const stored = this.#reader.readAll(segments)
       const cursor = new ParentCursor(stored, Date.parse(parent.createdAt))
       if (cursor.type !== types.directory) return undefined
       this.#parent = parent.id
@@ -225,7 +228,14 @@ class TreeBackup {
 
   /** A lost or condemned chunk means that the file is read again. */
   #isUnchanged(cursor: ParentCursor, stat: TreeStat): boolean {
-    return cursor.matches(stat) && cursor.everyReference(this.#isStored)
+    return cursor.matches(stat) && cursor.everyReference(this.#isStored) && this.#hasListed(cursor)
+  }
+
+  /** Whether what the record's lists name is stored as well. Where nothing was left out of the table, a backup that is listed has it all. */
+  #hasListed(cursor: ParentCursor): boolean {
+    if (!this.#table.isShort || cursor.type !== types.file) return true
+    const content = cursor.record()?.content
+    return !content || isStored(content, this.#reader, this.#table)
   }
 
   /** A new record, with all that has to be read for it asked for. @param directory where `entry` has its name */

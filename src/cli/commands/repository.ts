@@ -97,7 +97,9 @@ function showForgotten({ decisions, prune }: ForgetView, fate: string): string {
   const row = ({ backup: { id, host, createdAt }, keep, reasons }: ForgetDecision): string[] => {
     return [id, host, createdAt, keep ? 'keep' : fate, reasons.join(', ') || '-']
   }
-  const table = formatTable(['BACKUP', 'HOST', 'CREATED', 'DECISION', 'REASONS'], decisions.map(row))
+  const none = 'No backup matches; see which volumes and labels there are with holdfast backup ls.'
+  const header = ['BACKUP', 'HOST', 'CREATED', 'DECISION', 'REASONS']
+  const table = decisions.length === 0 ? none : formatTable(header, decisions.map(row))
   return prune ? `${table}\n\n${showPruned(prune)}` : table
 }
 
@@ -142,8 +144,10 @@ export const forget = command({
 /** Gives room back. */
 export const prune = command({
   summary: 'give back the room in a repository that no backup needs any more',
-  description:
-    'It runs beside backups, so it goes in two steps: what it finds unneeded is deleted by a later prune, after a grace period.',
+  description: [
+    'It runs beside backups, so it goes in two steps: what it finds unneeded is deleted by a later prune, after a grace period of a day.',
+    'What was stored less than a day ago is left alone: it may be of a backup that is still being made.',
+  ].join('\n'),
   args: [repositoryArgument],
   options: { ...dryRun, ...detachOption, ...accessOptions },
   async run({ args: [at], options, ...door }) {

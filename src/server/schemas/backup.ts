@@ -129,7 +129,7 @@ export const restoreBackupBody = object(
   {
     from: backupRef,
     to: { type: 'string', description: 'the volume' },
-    path: { type: 'string', description: 'only this and what is below it' },
+    path: { type: 'string', minLength: 1, description: 'only this and what is below it' },
     inPlace: { type: 'boolean', description: "replace the volume's content, after a snapshot of it" },
     detach,
     ...newVolume,

@@ -1,4 +1,4 @@
-/** What becomes of a repository that is damaged, forged or pruned: nothing is lost silently, nothing wrong is ever restored. */
+/** What becomes of a repository that is damaged or forged: nothing is lost silently, nothing wrong is ever restored. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -17,24 +17,10 @@ import { openRepository } from '../../../src/repository/repository.ts'
 import { Seal } from '../../../src/repository/seal.ts'
 import { SegmentBuilder } from '../../../src/repository/segment.ts'
 import { encodeRecord, endRecord, type TreeRecord } from '../../../src/repository/tree-record.ts'
-import { about, backUp, describeTree, newRepository, noise, restored, scratch, tools } from './support.ts'
-
-async function keys(store: ObjectStore, prefix = ''): Promise<string[]> {
-  const found: string[] = []
-  for await (const { key } of store.list(prefix)) found.push(key)
-  return found
-}
+import { about, backUp, describeTree, keys, newRepository, restored, scratch, someTree, tools } from './support.ts'
 
 async function alter(store: ObjectStore, key: string, change: (bytes: Uint8Array) => Uint8Array): Promise<void> {
   await store.put(key, change(new Uint8Array(await store.get(key))))
-}
-
-function someTree(): string {
-  const root = scratch()
-  for (const name of ['a', 'b', 'c']) writeFileSync(join(root, name), noise(200_000, name.charCodeAt(0)))
-  mkdirSync(join(root, 'd'))
-  writeFileSync(join(root, 'd/small'), 'small')
-  return root
 }
 
 describe.each([
@@ -284,107 +270,5 @@ describe('a forged tree writes nothing outside of its target', () => {
     symlinkSync(outside, join(area, 'tree/a'))
     await expect(repository.restoreTree({ backup, target, path: '' })).rejects.toThrow()
     expect(readdirSync(outside)).toEqual([])
-  })
-})
-
-describe('prune', () => {
-  const graceMs = 3_600_000
-  test('deletes what nobody needs, in two steps, and nothing else', async () => {
-    const { store, repository } = await newRepository()
-    const root = someTree()
-    const first = await backUp(repository, root)
-    writeFileSync(join(root, 'a'), noise(3_000_000, 77))
-    const second = await backUp(repository, root, first.id)
-    await repository.deleteBackups([first.id])
-    await repository.prune({ dryRun: false })
-    await repository.prune({ dryRun: false })
-    expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))
-    await repository.deleteBackups([second.id])
-    expect((await repository.prune({ dryRun: true })).condemned.packs).toBeGreaterThan(0)
-    await repository.prune({ dryRun: false })
-    await repository.prune({ dryRun: false })
-    expect(await keys(store)).toEqual(['config'])
-  })
-
-  test('waits for the grace period, and spares what a backup needs again meanwhile', async () => {
-    const { store, repository, reopen } = await newRepository({ graceMs })
-    const root = someTree()
-    const first = await backUp(repository, root)
-    await repository.deleteBackups([first.id])
-    expect((await repository.prune({ dryRun: false })).condemned.packs).toBeGreaterThan(0)
-    const before = await keys(store, 'packs/')
-    expect((await repository.prune({ dryRun: false })).deleted.packs).toBe(0)
-    expect(await keys(store, 'packs/')).toEqual(before)
-    // A writer that began before the condemnation relies on the condemned packs: its manifest appears now.
-    const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
-    const { id, ...manifest } = first
-    const late = objectName('manifests', newId('manifests'))
-    await store.put(late, seal.sealObject('M', late, encodeManifest(manifest)))
-    const impatient = await reopen({ graceMs: 0 })
-    expect((await impatient.prune({ dryRun: false })).deleted.packs).toBe(before.length)
-    expect(id).not.toBe(late)
-    expect(describeTree(await restored(impatient, late.slice('manifests/'.length)))).toBe(describeTree(root))
-    expect(await impatient.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
-  })
-
-  test('a new backup does not rely on what is condemned', async () => {
-    const { repository, reopen } = await newRepository({ graceMs })
-    const root = someTree()
-    const first = await backUp(repository, root)
-    await repository.deleteBackups([first.id])
-    await repository.prune({ dryRun: false })
-    const second = await backUp(repository, root)
-    expect(second.added).toBeGreaterThan(500_000)
-    const impatient = await reopen({ graceMs: 0 })
-    await impatient.prune({ dryRun: false })
-    expect(describeTree(await restored(impatient, second.id))).toBe(describeTree(root))
-  })
-
-  test('packs that are mostly waste are copied together', async () => {
-    const { store, repository } = await newRepository()
-    const root = scratch()
-    for (let i = 0; i < 20; i++) writeFileSync(join(root, `f${i}`), noise(100_000, i + 1))
-    const first = await backUp(repository, root)
-    execFileSync('bash', ['-c', 'rm "$1"/f?', 'bash', root])
-    const second = await backUp(repository, root, first.id)
-    await repository.deleteBackups([first.id])
-    const size = async () =>
-      (await Promise.all((await keys(store, 'packs/')).map((key) => store.get(key)))).reduce(
-        (sum, { length }) => sum + length,
-        0,
-      )
-    const before = await size()
-    await repository.prune({ dryRun: false })
-    await repository.prune({ dryRun: false })
-    expect(await size()).toBeLessThan(before * 0.6)
-    expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))
-  })
-
-  test('packs of very small chunks are no waste for their directories', async () => {
-    const { repository } = await newRepository()
-    const root = scratch()
-    for (let i = 0; i < 2_000; i++) writeFileSync(join(root, `f${i}`), `${i}`)
-    const { id } = await backUp(repository, root)
-    expect(await repository.prune({ dryRun: false })).toMatchObject({ copied: 0, condemned: { packs: 0 } })
-    expect(await repository.verify({ readData: true, backup: id })).toMatchObject({ problems: [], damaged: [] })
-  })
-
-  test('one at a time; a lease that has died holds nobody up', async () => {
-    const { store, repository } = await newRepository()
-    const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
-    const name = objectName('leases', newId('leases'))
-    await store.put(name, seal.sealObject('L', name, Buffer.from('{"holder":"00","host":"other"}')))
-    await expect(repository.prune({ dryRun: false })).rejects.toMatchObject({ code: 'ABORTED' })
-    const aged: ObjectStore = {
-      ...store,
-      async *list(prefix, options) {
-        for await (const object of store.list(prefix, options)) {
-          yield object.key === name ? { ...object, modifiedAt: new Date(Date.now() - 6 * 60_000) } : object
-        }
-      },
-    }
-    const later = await openRepository({ store: aged, tools, graceMs: 0 })
-    await later.prune({ dryRun: false })
-    expect(await keys(store, 'leases/')).toEqual([])
   })
 })

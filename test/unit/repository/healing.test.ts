@@ -4,24 +4,21 @@ import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:f
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
-import { backUp, describeTree, newRepository, noise, restored, scratch, type TestRepository } from './support.ts'
+import {
+  backUp,
+  describeTree,
+  keys,
+  longestFirst,
+  newRepository,
+  noise,
+  restored,
+  scratch,
+  type TestRepository,
+} from './support.ts'
 
 const whole = { problems: [], damaged: [] }
 const every = { readData: true, backup: null }
 const plain = { readData: false, backup: null }
-
-async function keys(store: ObjectStore, prefix: string): Promise<string[]> {
-  const found: string[] = []
-  for await (const { key } of store.list(prefix)) found.push(key)
-  return found
-}
-
-/** The packs, the longest first: contents, then what the tree consists of. */
-async function packs(store: ObjectStore): Promise<string[]> {
-  const found: { key: string; size: number }[] = []
-  for await (const { key, size } of store.list('packs/')) found.push({ key, size })
-  return found.toSorted((a, b) => b.size - a.size).map(({ key }) => key)
-}
 
 async function flip(store: ObjectStore, key: string, at: number): Promise<void> {
   const bytes = new Uint8Array(await store.get(key))
@@ -61,7 +58,7 @@ describe.each([
     const place = await newRepository({ passphrase, graceMs: 3_600_000 })
     const root = someTree()
     const { id } = await backUp(place.repository, root)
-    return { ...place, root, id, all: await packs(place.store) }
+    return { ...place, root, id, all: await longestFirst(place.store) }
   }
 
   test.each(['seen by a verify', 'that nobody has seen'])(

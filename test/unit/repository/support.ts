@@ -44,6 +44,28 @@ export function backUp(repository: Repository, root: string, parent: string | nu
   return repository.backupTree({ root, about: about(volume), parent })
 }
 
+export async function keys(store: ObjectStore, prefix = ''): Promise<string[]> {
+  const found: string[] = []
+  for await (const { key } of store.list(prefix)) found.push(key)
+  return found
+}
+
+/** The packs, the longest first: contents, then what the tree consists of. */
+export async function longestFirst(store: ObjectStore): Promise<string[]> {
+  const found: { key: string; size: number }[] = []
+  for await (const { key, size } of store.list('packs/')) found.push({ key, size })
+  return found.toSorted((a, b) => b.size - a.size).map(({ key }) => key)
+}
+
+/** Three files, and one in a directory. */
+export function someTree(): string {
+  const root = scratch()
+  for (const name of ['a', 'b', 'c']) writeFileSync(join(root, name), noise(200_000, name.charCodeAt(0)))
+  mkdirSync(join(root, 'd'))
+  writeFileSync(join(root, 'd/small'), 'small')
+  return root
+}
+
 /** Restores all of a backup, or one path, into a new directory. */
 export async function restored(repository: Repository, backup: string, path = '', parent?: string): Promise<string> {
   const target = join(scratch(parent), 'out')
