@@ -150,7 +150,7 @@ export function deriveKey(secrets: SealSecrets, what: string): Buffer {
  * HMAC-SHA-256 (RFC 2104) of messages of 32 bytes, by two calls of `hash`: Node's own Hmac takes six times as long to set up as a chunk's
  * id takes to compute. @param key 32 bytes
  */
-export function hmacSha256(key: Buffer): (message: Buffer) => Buffer {
+function hmacSha256(key: Buffer): (message: Buffer) => Buffer {
   const block = Buffer.concat([key, Buffer.alloc(64 - key.length)])
   const inner = Buffer.concat([block.map((byte) => byte ^ 0x36), Buffer.alloc(32)])
   const outer = Buffer.concat([block.map((byte) => byte ^ 0x5c), Buffer.alloc(32)])
