@@ -11,11 +11,23 @@
  */
 
 import { constants } from 'node:fs'
-import { type FileHandle, link, lstat, mkdir, open, readdir, realpath, rename, stat, unlink } from 'node:fs/promises'
+import {
+  type FileHandle,
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  stat,
+  statfs,
+  unlink,
+} from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { AppError, errno, isAppError } from '../errors.ts'
-import { pageLength } from '../system/page-memory.ts'
+import { directRefusals, fileSystemTypes, pageLength } from '../system/page-memory.ts'
 import { createDirCalls, type DirCalls } from './dir-calls.ts'
 import { listDirectory } from './dir-list.ts'
 import {
@@ -69,7 +81,11 @@ export async function openDirStore(path: string, options: DirStoreOptions = {}):
   }
   const real = await calls.call('opening', options.signal, () => realpath(path).catch(() => path))
   const identity = await identify(calls, real, options.signal)
-  const dir: Dir = { path: real, calls, identity, ifAbsent: 'kept', isDirect: true, settled: new Set(), swept: false }
+  const isDirect = await calls.call('looking at the file system', options.signal, async () => {
+    const found = await statfs(real).catch(absent)
+    return found?.type !== fileSystemTypes.fuse
+  })
+  const dir: Dir = { path: real, calls, identity, ifAbsent: 'kept', isDirect, settled: new Set(), swept: false }
   if (identity === '') {
     throw new AppError('FAILED_PRECONDITION', `${path} is not a directory; mount what holds it, or create it`)
   }
@@ -202,7 +218,7 @@ async function writeDirectly(
   const length = data.length - (data.length % pageLength)
   if (!dir.isDirect || length < leastDirect || !(data.buffer instanceof SharedArrayBuffer)) return 0
   const flags = constants.O_WRONLY | constants.O_DIRECT | constants.O_NOFOLLOW
-  const refused = unless('EINVAL')
+  const refused = unless(...directRefusals)
   const handle = await openFile(dir, 'opening', signal, () => open(path, flags).catch(refused))
   let written = 0
   try {

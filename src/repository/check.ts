@@ -7,14 +7,14 @@
 import { isAppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
 import { release } from '../system/release.ts'
-import type { ListedObject } from './bridge.ts'
 import type { CheckedPack } from './check-pack.ts'
 import { entryLength } from './chunk-entry.ts'
 import { ChunkTable } from './chunk-table.ts'
 import { condemn } from './condemned.ts'
 import { type IndexedPack, readIndex } from './index-object.ts'
-import { fetched, listIndexes, notThere, readCondemned } from './known-chunks.ts'
-import { folders, idOf, newId, objectName } from './layout.ts'
+import { indexedPacks, indexObjects, notThere, readCondemned } from './known-chunks.ts'
+import { folders, newId, objectName } from './layout.ts'
+import { listedManifests, listPacks } from './listed.ts'
 import { type Backup, parseManifest } from './manifest.ts'
 import { Reachable } from './reachable.ts'
 import type { TaskContext } from './tasks.ts'
@@ -77,15 +77,16 @@ class Verify {
   }
 
   run(): VerifyResult {
+    const found = this.#readManifests()
     this.#readCondemned()
     const packs = this.#readIndexes()
     const gone = new Set(notThere(this.#context.bridge, this.#unlisted(packs)))
     const there = packs.filter((pack) => !gone.has(pack))
     // What was found damaged once is looked at again, so that every verify knows what is lost.
     this.#readPacks(this.#args.readData ? there : there.filter(({ id }) => this.#known.has(id)))
+    this.#forgetSwept()
     const table = this.#tableOf(there)
-    const backups = this.#readManifests()
-    const all = this.#reachAll(table, backups)
+    const [backups, all] = this.#reachAll(table, found)
     // Backups share what they reach: only when something is missing is it worth finding out for each.
     const damaged = all.missing.length === 0 ? [] : backups.flatMap((backup) => this.#damage(table, backup))
     this.#noteMissing(all)
@@ -110,7 +111,7 @@ class Verify {
   #readIndexes(): IndexedPack[] {
     const { bridge, seal } = this.#context
     const packs = new Map<string, IndexedPack>()
-    for (const { name, object } of fetched(bridge, listIndexes(bridge))) {
+    for (const { name, object } of indexObjects(bridge)) {
       this.#note(name, () => {
         for (const pack of readIndex(seal.openObject('I', name, object), name)) packs.set(pack.id, pack)
         release(object)
@@ -162,6 +163,13 @@ class Verify {
     bridge.pumpUntil(() => outstanding === 0)
   }
 
+  /** Packs that were read in vain since a prune has deleted them, and their names from the indexes before, are none that are damaged. */
+  #forgetSwept(): void {
+    if (this.#damaged.size === 0) return
+    const named = new Set([...indexedPacks(this.#context)].map(({ id }) => id))
+    for (const id of this.#damaged.keys()) if (!named.has(id)) this.#damaged.delete(id)
+  }
+
   #noteChecked(id: string, { fact, lost }: CheckedPack): void {
     if (fact) this.#damaged.set(id, { object: objectName('packs', id), fact })
     for (const chunk of lost) this.#lost.add(Buffer.from(chunk).toString('latin1'))
@@ -190,21 +198,24 @@ class Verify {
   }
 
   #readManifests(): Backup[] {
-    const { bridge, seal } = this.#context
     const backups: Backup[] = []
-    const listed = [...bridge.list(folders.manifests)].filter(({ key }) => {
-      const id = idOf('manifests', key)
-      return id !== undefined && (this.#args.backup === null || this.#args.backup === id)
-    })
-    for (const { name, object } of fetched(bridge, listed)) {
-      const id = idOf('manifests', name) ?? ''
-      this.#note(name, () => backups.push(parseManifest(id, seal.openObject('M', name, object))))
+    for (const { id, name, object } of listedManifests(this.#context, this.#args.backup)) {
+      this.#note(name, () => backups.push(parseManifest(id, this.#context.seal.openObject('M', name, object))))
     }
     return backups
   }
 
+  /** Of a backup that was removed meanwhile, and its packs with it, nothing is said. */
+  #reachAll(table: ChunkTable, backups: readonly Backup[]): [readonly Backup[], Reachable] {
+    const all = this.#reachEach(table, backups)
+    if (all.missing.length === 0) return [backups, all]
+    const listed = new Set([...this.#context.bridge.list(folders.manifests)].map(({ key }) => key))
+    const left = backups.filter(({ id }) => listed.has(objectName('manifests', id)))
+    return [left, left.length < backups.length ? this.#reachEach(table, left) : all]
+  }
+
   /** What is read for a backup is not read again for the next: the later ones go faster. */
-  #reachAll(table: ChunkTable, backups: readonly Backup[]): Reachable {
+  #reachEach(table: ChunkTable, backups: readonly Backup[]): Reachable {
     const reachable = this.#reach(table, [])
     const total = backups.reduce((sum, { files }) => sum + files, 0)
     let done = 0
@@ -264,14 +275,4 @@ function neededPacks(reachable: Reachable, table: ChunkTable): Set<string> {
     if (place) packs.add(place.pack)
   }
   return new Set([...packs].map((number) => table.packId(number)))
-}
-
-/** All packs that the store lists, by id. */
-export function listPacks({ bridge }: TaskContext): Map<string, ListedObject> {
-  const packs = new Map<string, ListedObject>()
-  for (const object of bridge.list(folders.packs)) {
-    const id = idOf('packs', object.key)
-    if (id) packs.set(id, object)
-  }
-  return packs
 }

@@ -1,7 +1,6 @@
 /** Makes a backup exist: the last step of its order of writes (FORMAT.md 7), after a look at what prunes did meanwhile (8.1). */
 
 import { AppError } from '../errors.ts'
-import type { ChunkTable } from './chunk-table.ts'
 import type { IndexWriter } from './index-writer.ts'
 import { loadReliableChunks } from './known-chunks.ts'
 import { newId, objectName } from './layout.ts'
@@ -40,7 +39,7 @@ export function commit(
 }
 
 function lookAgain(context: TaskContext, manifest: Omit<Manifest, 'version' | 'added'>): void {
-  const table: ChunkTable = loadReliableChunks(context, 0)
+  const table = loadReliableChunks(context, 0)
   const reachable = new Reachable(context, table)
   reachable.addBackup({ kind: manifest.kind, root: manifest.root })
   if (reachable.missing.length === 0) return

@@ -40,10 +40,10 @@ export function loadChunks(context: TaskContext, { room, accept = () => true }: 
  * else.
  */
 export function loadReliableChunks(context: TaskContext, room: number): ChunkTable {
-  const { table, absent, damaged, waste } = loadSound(context, room)
+  const { table, absent, damaged, waste, isUnnamed } = loadSound(context, room)
   const gone = absent.length === 0 ? [] : notThere(context.bridge, absent)
   for (const pack of absent) if (!gone.includes(pack)) table.addPack(pack)
-  table.isShort = [...gone, ...damaged, ...waste].some(({ directory }) => hasMore(directory, table))
+  table.isShort = isUnnamed || [...gone, ...damaged, ...waste].some(({ directory }) => hasMore(directory, table))
   return table
 }
 
@@ -60,18 +60,23 @@ interface SoundChunks {
   readonly waste: readonly IndexedPack[]
   readonly damaged: readonly IndexedPack[]
   readonly absent: readonly IndexedPack[]
+  /** A damaged pack is named by no index any more: what was in it is not known. */
+  readonly isUnnamed: boolean
 }
 
 function loadSound(context: TaskContext, room: number): SoundChunks {
   const listing = new PackListing(context.bridge)
   const condemned = condemnedPacks(context)
+  const unnamed = new Set([...condemned].flatMap(([id, why]) => (why === 'damaged' ? [id] : [])))
   const left: Record<'waste' | 'damaged' | 'absent', IndexedPack[]> = { waste: [], damaged: [], absent: [] }
   const accept = (pack: IndexedPack): boolean => {
+    unnamed.delete(pack.id)
     const why = condemned.get(pack.id) ?? (listing.shows(pack) ? undefined : 'absent')
     if (why) left[why].push({ ...pack, directory: Uint8Array.from(pack.directory) })
     return why === undefined
   }
-  return { table: loadChunks(context, { room, accept }), ...left }
+  const table = loadChunks(context, { room, accept })
+  return { table, ...left, isUnnamed: unnamed.size > 0 }
 }
 
 /** Why packs are condemned. */
@@ -115,14 +120,11 @@ export function listIndexes(bridge: Bridge): ListedObject[] {
   return [...bridge.list(folders.indexes)].filter(({ key }) => idOf('indexes', key))
 }
 
-/**
- * The packs of all indexes; a pack may come several times. When an index is gone that was listed, a prune has replaced it: the new ones are read.
- * A directory is good until the next pack is asked for. @throws CORRUPT
- */
-export function* indexedPacks(
-  { bridge, seal }: TaskContext,
+/** All index objects. When one is gone that was listed, a prune has replaced it: the new ones are read. */
+export function* indexObjects(
+  bridge: Bridge,
   first: readonly ListedObject[] = listIndexes(bridge),
-): Generator<IndexedPack> {
+): Generator<{ name: string; object: Uint8Array }> {
   const seen = new Set<string>()
   let listed = first
   for (let round = 0; round < rounds; round++) {
@@ -131,13 +133,23 @@ export function* indexedPacks(
     for (const { name, object } of fetched(bridge, wanted)) {
       found++
       seen.add(name)
-      const content = seal.openObject('I', name, object)
-      release(object)
-      yield* readIndex(content, name)
-      release(content)
+      yield { name, object }
     }
     if (found === wanted.length) return
     listed = listIndexes(bridge)
+  }
+}
+
+/** The packs of all indexes; a pack may come several times. A directory is good until the next pack is asked for. @throws CORRUPT */
+export function* indexedPacks(
+  { bridge, seal }: TaskContext,
+  first: readonly ListedObject[] = listIndexes(bridge),
+): Generator<IndexedPack> {
+  for (const { name, object } of indexObjects(bridge, first)) {
+    const content = seal.openObject('I', name, object)
+    release(object)
+    yield* readIndex(content, name)
+    release(content)
   }
 }
 

@@ -18,6 +18,8 @@ export function isStored(content: Content, reader: ChunkReader, table: ChunkTabl
     isWhole &&= table.has(id)
     return isWhole
   }
-  visitContent(content, (id) => reader.read(id), { enter: meet, chunk: meet })
+  // A list that this run is storing has chunks that were stored before it.
+  const enter = (id: Buffer): boolean => meet(id) && table.locate(id) !== undefined
+  visitContent(content, (id) => reader.read(id), { enter, chunk: meet })
   return isWhole
 }

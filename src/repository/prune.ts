@@ -7,6 +7,7 @@
 
 import { AppError, isAppError } from '../errors.ts'
 import type { Bytes } from '../model.ts'
+import type { ListedObject } from './bridge.ts'
 import { entryLength, maxPack } from './chunk-entry.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import type { ChunkPlace, ChunkTable } from './chunk-table.ts'
@@ -15,17 +16,10 @@ import { compress } from './compression.ts'
 import { condemn } from './condemned.ts'
 import type { IndexedPack } from './index-object.ts'
 import { IndexWriter } from './index-writer.ts'
-import {
-  fetched,
-  indexedPacks,
-  listIndexes,
-  loadChunks,
-  notThere,
-  readCondemned,
-  type StoredCondemned,
-} from './known-chunks.ts'
-import { folders, idOf, objectName } from './layout.ts'
+import { indexedPacks, listIndexes, loadChunks, notThere, readCondemned, type StoredCondemned } from './known-chunks.ts'
+import { objectName } from './layout.ts'
 import { Lease } from './lease.ts'
+import { listedManifests, listPacks } from './listed.ts'
 import { type Backup, parseManifest } from './manifest.ts'
 import { Reachable } from './reachable.ts'
 import type { TaskContext } from './tasks.ts'
@@ -58,11 +52,6 @@ const manyIndexes = 32
 
 const noDirectory = new Uint8Array(0)
 
-interface StoredPack {
-  readonly size: Bytes
-  readonly modifiedAtMs: number
-}
-
 /** @throws ABORTED while another prune is at work, FAILED_PRECONDITION when a backup lacks something */
 export function prune(context: TaskContext, args: PruneArgs): PruneResult {
   const lease = new Lease(context)
@@ -78,7 +67,8 @@ class Prune {
   readonly #args: PruneArgs
   readonly #lease: Lease
   readonly #now: number
-  readonly #stored = new Map<string, StoredPack>()
+  readonly #backups: readonly Backup[]
+  readonly #stored: ReadonlyMap<string, ListedObject>
   /** Packs of indexes that are not listed, or not in their size. */
   readonly #absent: IndexedPack[] = []
   readonly #condemned: readonly StoredCondemned[]
@@ -88,7 +78,6 @@ class Prune {
   readonly #reader: ChunkReader
   /** Used bytes by number of pack, with those of the directory. */
   readonly #used: Float64Array
-  #backups = 0
   #copied = 0
 
   constructor(context: TaskContext, args: PruneArgs, lease: Lease) {
@@ -96,12 +85,10 @@ class Prune {
     this.#args = args
     this.#lease = lease
     this.#now = lease.storeTimeMs
+    this.#backups = readBackups(context, lease)
     this.#condemned = readCondemned(context)
     this.#condemnedPacks = new Set(this.#condemned.flatMap(({ packs }) => packs))
-    for (const { key, size, modifiedAtMs } of context.bridge.list(folders.packs)) {
-      const id = idOf('packs', key)
-      if (id) this.#stored.set(id, { size, modifiedAtMs })
-    }
+    this.#stored = listPacks(context)
     this.#table = this.#load()
     this.#reachable = new Reachable(context, this.#table)
     this.#reader = new ChunkReader(context.bridge, context.seal, this.#table)
@@ -134,7 +121,7 @@ class Prune {
     const doomed = new Set(ripe.flatMap(({ packs }) => packs).filter((id) => this.#stored.has(id)))
     const toCondemn = this.#choose()
     const result = {
-      backups: this.#backups,
+      backups: this.#backups.length,
       deleted: this.#sum(doomed),
       condemned: this.#sum(toCondemn.all),
       remaining: this.#sum([...this.#stored.keys()].filter((id) => !doomed.has(id) && !toCondemn.all.has(id))).bytes,
@@ -148,14 +135,11 @@ class Prune {
   }
 
   #markBackups(): void {
-    const { bridge, seal } = this.#context
-    const listed = [...bridge.list(folders.manifests)].filter(({ key }) => idOf('manifests', key))
-    for (const { name, object } of fetched(bridge, listed)) {
-      const backup: Backup = parseManifest(idOf('manifests', name) ?? '', seal.openObject('M', name, object))
+    for (const [number, backup] of this.#backups.entries()) {
       this.#reachable.addBackup(backup)
-      this.#backups++
       this.#lease.renew()
-      bridge.post('progress', { done: this.#backups, total: listed.length, unit: 'files' }, () => undefined)
+      const progress = { done: number + 1, total: this.#backups.length, unit: 'files' } as const
+      this.#context.bridge.post('progress', progress, () => undefined)
       const [missing] = this.#reachable.missing
       if (missing) throw damaged(backup, missing.path)
     }
@@ -180,8 +164,8 @@ class Prune {
   }
 
   /**
-   * Packs to condemn, and those of them that have something to be copied out first. What nobody uses is left alone while it is younger than the grace
-   * period: it may be of a backup that is still being made.
+   * Packs to condemn, and those of them that have something to be copied out first. What is younger than the grace period is left alone: it may
+   * be of a backup that is still being made.
    */
   #choose(): { all: Set<string>; copy: Set<string> } {
     const partly = new Map<string, { id: string; size: Bytes; waste: Bytes }>()
@@ -189,12 +173,13 @@ class Prune {
       const [id, used, size] = [this.#table.packId(i), this.#used[i] ?? 0, this.#table.packSize(i)]
       if (used > 0 && !this.#condemnedPacks.has(id)) partly.set(id, { id, size, waste: size - used })
     }
-    const unused = [...this.#stored].filter(([id, { modifiedAtMs }]) => {
-      const isOld = this.#now - modifiedAtMs >= this.#args.graceMs
-      return isOld && !partly.has(id) && !this.#condemnedPacks.has(id)
-    })
-    const copy = worthCopying([...partly.values()])
-    return { all: new Set([...unused.map(([id]) => id), ...copy]), copy }
+    // A clock that was set back makes nothing younger than new.
+    const old = [...this.#stored].flatMap(([id, { modifiedAtMs }]) =>
+      Math.max(0, this.#now - modifiedAtMs) >= this.#args.graceMs ? [id] : [],
+    )
+    const unused = old.filter((id) => !partly.has(id) && !this.#condemnedPacks.has(id))
+    const copy = worthCopying(old.flatMap((id) => partly.get(id) ?? []))
+    return { all: new Set([...unused, ...copy]), copy }
   }
 
   /** Stores what is used in these packs once more, in new packs, and indexes them. */
@@ -272,6 +257,15 @@ class Prune {
       this.#lease.renew()
     }
   }
+}
+
+function readBackups(context: TaskContext, lease: Lease): Backup[] {
+  const backups: Backup[] = []
+  for (const { id, name, object } of listedManifests(context)) {
+    backups.push(parseManifest(id, context.seal.openObject('M', name, object)))
+    lease.renew()
+  }
+  return backups
 }
 
 /** The most wasteful packs, until the rest wastes little; and small ones when they are many. */

@@ -5,7 +5,7 @@
 
 import { isAppError } from '../errors.ts'
 import type { ListedObject } from './bridge.ts'
-import { listPacks, type Problem, verify } from './check.ts'
+import { type Problem, verify } from './check.ts'
 import type { CheckedPack } from './check-pack.ts'
 import { entryLength, idLength, kinds } from './chunk-entry.ts'
 import { condemn } from './condemned.ts'
@@ -14,6 +14,7 @@ import { IndexWriter } from './index-writer.ts'
 import { damagedPacks, fetched, listIndexes, loadChunks } from './known-chunks.ts'
 import { objectName } from './layout.ts'
 import { Lease } from './lease.ts'
+import { listPacks } from './listed.ts'
 import { directoryEntries, readPackDirectory } from './pack.ts'
 import type { TaskContext } from './tasks.ts'
 
@@ -52,6 +53,8 @@ class Repair {
   /** Why packs have no directory that can be read, and their sizes. */
   readonly #headless = new Map<string, { readonly size: number; readonly fact: string }>()
   readonly #damaged: string[] = []
+  /** Packs that old indexes name and that are not there. */
+  readonly #gone: string[] = []
   /** Ids of chunks that a damaged or missing pack should have, latin1. */
   readonly #lost = new Set<string>()
   #packs = 0
@@ -74,12 +77,13 @@ class Repair {
     }
     this.#useOldIndexes(old, stored)
     this.#index.flush()
-    if (old.length > 0) bridge.call('delete', { keys: old.map(({ key }) => key) })
+    // First, so that a writer that reads the new indexes knows that they are short.
     condemn(
       this.#context,
-      this.#damaged.filter((id) => !this.#known.has(id)),
+      [...this.#damaged, ...this.#gone].filter((id) => !this.#known.has(id)),
       'damage',
     )
+    if (old.length > 0) bridge.call('delete', { keys: old.map(({ key }) => key) })
     return { packs: this.#packs, leftOut: this.#leftOut, lostChunks: this.#countLost() }
   }
 
@@ -124,6 +128,7 @@ class Repair {
           this.#headless.delete(pack.id)
           this.#isSound({ ...pack, size: headless.size })
         } else if (!stored.has(pack.id) && bridge.call('stat', { key: objectName('packs', pack.id) }) === null) {
+          this.#gone.push(pack.id)
           this.#noteLost(pack)
         }
       }

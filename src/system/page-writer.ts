@@ -3,10 +3,10 @@
  * system takes that: nothing else loses its place there, bytes are not copied into it, and two writers of one file do not wait for each other.
  */
 
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, statfsSync, writeSync } from 'node:fs'
 import { errno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
-import { pageLength, pageMemory } from './page-memory.ts'
+import { directRefusals, fileSystemTypes, pageLength, pageMemory } from './page-memory.ts'
 
 const roomLength = 2 * 2 ** 20
 
@@ -26,7 +26,7 @@ export class PageWriter {
   open(path: string): void {
     const flags = constants.O_WRONLY | constants.O_NOFOLLOW
     this.#fd = openSync(path, flags)
-    this.#direct = orRefused(() => openSync(path, flags | constants.O_DIRECT))
+    this.#direct = takesDirect(path) ? orRefused(() => openSync(path, flags | constants.O_DIRECT)) : undefined
     this.#begin(0)
   }
 
@@ -56,11 +56,16 @@ export class PageWriter {
 
   /** Closes the file as it is. */
   abandon(): void {
+    const [fd, direct] = [this.#fd, this.#direct]
     this.#begin(0)
-    if (this.#direct !== undefined) closeSync(this.#direct)
-    if (this.#fd >= 0) closeSync(this.#fd)
-    this.#direct = undefined
+    // A number is closed once: it may stand for another thread's file the next moment, and closing may fail.
     this.#fd = -1
+    this.#direct = undefined
+    try {
+      if (direct !== undefined) closeSync(direct)
+    } finally {
+      if (fd >= 0) closeSync(fd)
+    }
   }
 
   #begin(offset: Bytes): void {
@@ -89,8 +94,8 @@ export class PageWriter {
       const written = orRefused(() => writeSync(fd, this.#room, at, to - at, this.#start + at))
       at += written ?? 0
       if (written !== undefined) continue
-      closeSync(fd)
       this.#direct = undefined
+      closeSync(fd)
     }
     this.#put(at, to)
   }
@@ -101,7 +106,13 @@ function orRefused(work: () => number): number | undefined {
   try {
     return work()
   } catch (error) {
-    if (errno(error) === 'EINVAL') return undefined
+    if (directRefusals.includes(errno(error) ?? '')) return undefined
     throw error
   }
+}
+
+/** btrfs compresses nothing of what goes past the cache, which may then not fit. */
+function takesDirect(path: string): boolean {
+  const { type } = statfsSync(path)
+  return type !== fileSystemTypes.fuse && type !== fileSystemTypes.btrfs
 }

@@ -1,7 +1,7 @@
 /** What prune removes, what it spares, and what backups beside it rely on. */
 
 import { execFileSync } from 'node:child_process'
-import { closeSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as later } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
@@ -12,6 +12,7 @@ import { openRepository, type Repository } from '../../../src/repository/reposit
 import { Seal } from '../../../src/repository/seal.ts'
 import {
   about,
+  aged,
   backUp,
   describeTree,
   keys,
@@ -22,20 +23,8 @@ import {
   scratch,
   someTree,
   tools,
+  writeIslands,
 } from './support.ts'
-
-/** A store whose objects of this prefix are older by `ms`. */
-function aged(store: ObjectStore, prefix: string, ms: number): ObjectStore {
-  return {
-    ...store,
-    async *list(wanted, options) {
-      for await (const object of store.list(wanted, options)) {
-        const isAged = object.key.startsWith(prefix)
-        yield isAged ? { ...object, modifiedAt: new Date(object.modifiedAt.getTime() - ms) } : object
-      }
-    },
-  }
-}
 
 describe('prune', () => {
   const graceMs = 3_600_000
@@ -111,9 +100,7 @@ describe('prune', () => {
     const { store, repository } = await newRepository({ graceMs })
     const root = scratch()
     const path = join(root, 'islands')
-    const fd = openSync(path, 'w')
-    for (let i = 0; i < 24; i++) writeSync(fd, noise(600_000, i + 1), 0, 600_000, i * 2 ** 20)
-    closeSync(fd)
+    writeIslands(path)
     // What was changed a moment before a backup is read again by the next.
     await later(100)
     const device = { device: path, size: statSync(path).size, allocated: null, changed: [], about: about() }

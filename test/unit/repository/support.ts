@@ -1,7 +1,7 @@
 /** What the repository's tests share: scratch directories, repositories with cheap keys, trees of every kind of file, and their comparison. */
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
@@ -50,11 +50,31 @@ export async function keys(store: ObjectStore, prefix = ''): Promise<string[]> {
   return found
 }
 
+/** A store whose objects of this prefix are older by `ms`. */
+export function aged(store: ObjectStore, prefix: string, ms: number): ObjectStore {
+  return {
+    ...store,
+    async *list(wanted, options) {
+      for await (const object of store.list(wanted, options)) {
+        const isAged = object.key.startsWith(prefix)
+        yield isAged ? { ...object, modifiedAt: new Date(object.modifiedAt.getTime() - ms) } : object
+      }
+    },
+  }
+}
+
 /** The packs, the longest first: contents, then what the tree consists of. */
 export async function longestFirst(store: ObjectStore): Promise<string[]> {
   const found: { key: string; size: number }[] = []
   for await (const { key, size } of store.list('packs/')) found.push({ key, size })
   return found.toSorted((a, b) => b.size - a.size).map(({ key }) => key)
+}
+
+/** A file of 14 MB between holes: its list is in another pack than the most of it. */
+export function writeIslands(path: string): void {
+  const fd = openSync(path, 'w')
+  for (let i = 0; i < 24; i++) writeSync(fd, noise(600_000, i + 1), 0, 600_000, i * 2 ** 20)
+  closeSync(fd)
 }
 
 /** Three files, and one in a directory. */
