@@ -24,8 +24,8 @@ export const targetOptions = {
   'storage-class': { type: 'string', placeholder: 'CLASS', help: 'of S3, such as STANDARD_IA' },
   encryption: { type: 'string', placeholder: 'sse-s3|kms', help: 'encryption by the S3 server' },
   'kms-key-id': { type: 'string', placeholder: 'ID', help: 'the key for --encryption kms' },
-  'upload-limit': { type: 'string', placeholder: 'SIZE', help: 'the most to send in a second, such as 10M' },
-  'download-limit': { type: 'string', placeholder: 'SIZE', help: 'the most to receive in a second' },
+  'upload-limit': { type: 'string', placeholder: 'SIZE', help: 'the most that one job sends in a second, such as 10M' },
+  'download-limit': { type: 'string', placeholder: 'SIZE', help: 'the most that one job receives in a second' },
 } as const satisfies OptionSpecs
 
 type Given<O extends OptionSpecs> = { readonly [K in keyof O]?: O[K]['type'] extends 'boolean' ? boolean : string }

@@ -188,7 +188,7 @@ class Verify {
    * later prune; but what has rotted is told once in any case.
    */
   #report(gone: readonly IndexedPack[], all: Reachable, table: ChunkTable): void {
-    const isShort = all.missing.length > 0 || this.#args.backup !== null
+    const isShort = all.missing.length > 0
     const needed = isShort || this.#damaged.size === 0 ? new Set<string>() : neededPacks(all, table)
     for (const [id, problem] of this.#damaged) {
       if (isShort || needed.has(id) || !this.#known.has(id)) this.#problems.push(problem)

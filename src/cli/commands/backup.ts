@@ -47,12 +47,13 @@ const create = command({
 const headings = ['BACKUP', 'VOLUME', 'SNAPSHOT', 'KIND', 'SIZE', 'ADDED', 'HOST', 'CREATED']
 
 /** @param at the repository as it was typed: its backups are named alike */
-function row(at: string, { id, url, volume, snapshot, kind, size, added, host, createdAt }: BackupView): string[] {
+function row(at: string, backup: BackupView): string[] {
+  const { id, url, volume, snapshot, kind, size, added, host, createdAt, damaged } = backup
   return [
     at.includes('://') ? url : `${at}/${id}`,
     volume,
     snapshot ?? '-',
-    kind,
+    damaged ? `${kind}, damaged` : kind,
     formatSizeOrNone(size),
     formatSizeOrNone(added),
     host,
@@ -81,7 +82,8 @@ const ls = command({
 })
 
 function show(backup: BackupView): string {
-  const { id, url, volume, snapshot, createdAt, size, added, kind, host, labels, parent, files, changed } = backup
+  const { id, url, volume, snapshot, createdAt, size, added, kind, host, labels, parent, files, changed, damaged } =
+    backup
   return formatFields([
     ['id', id],
     ['url', url],
@@ -96,6 +98,7 @@ function show(backup: BackupView): string {
     ['parent', parent ?? '-'],
     ['files', kind === 'tree' ? String(files) : '-'],
     ['changed', changed === 0 ? 'none while they were read' : `${changed} files while they were read`],
+    ...(damaged ? [['damaged', `it lacks data: see holdfast backup verify '${url}'`] as [string, string]] : []),
   ])
 }
 

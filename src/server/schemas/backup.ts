@@ -28,21 +28,25 @@ export type { BackupFileView, BackupView, ForgetDecision, PruneView, RestoredVie
 
 /** A backup. */
 export const backupView = viewOf<BackupView>()(
-  object({
-    id: text,
-    url: text,
-    volume: text,
-    snapshot: textOrNull,
-    createdAt: time,
-    size: { ...bytes, description: 'logical bytes' },
-    added: { ...bytes, description: 'bytes that it stored' },
-    kind: { enum: ['tree', 'block'] },
-    host: text,
-    labels: textMap,
-    parent: textOrNull,
-    files: { ...count, description: 'entries of a tree' },
-    changed: { ...count, description: 'files that changed while they were read' },
-  }),
+  object(
+    {
+      id: text,
+      url: text,
+      volume: text,
+      snapshot: textOrNull,
+      createdAt: time,
+      size: { ...bytes, description: 'logical bytes' },
+      added: { ...bytes, description: 'bytes that it stored' },
+      kind: { enum: ['tree', 'block'] },
+      host: text,
+      labels: textMap,
+      parent: textOrNull,
+      files: { ...count, description: 'entries of a tree' },
+      changed: { ...count, description: 'files that changed while they were read' },
+      damaged: { enum: [true], description: 'a verify found that it lacks something' },
+    },
+    ['damaged'],
+  ),
 )
 
 /** A volume, and the backup that is in it now. */

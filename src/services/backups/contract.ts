@@ -87,6 +87,8 @@ export interface BackupView {
   readonly files: number
   /** Files that changed while they were read; 0 for a backup of an atomic snapshot. */
   readonly changed: number
+  /** A verify found that it lacks something. */
+  readonly damaged?: true
 }
 
 export interface BackupFileView {

@@ -155,8 +155,8 @@ export function backupUrl(url: string, id: string): string {
 }
 
 /** The backup as users see it. */
-export function backupView(url: string, backup: Omit<StoredBackup, 'damaged'>): BackupView {
+export function backupView(url: string, backup: Omit<StoredBackup, 'damaged'> & { damaged?: boolean }): BackupView {
   const { id, volume, snapshot, createdAt, size, added, kind, host, labels, parent, files, changed } = backup
   const shown = { volume, snapshot, createdAt, size, added, kind, host, labels, parent, files, changed }
-  return { id, url: backupUrl(url, id), ...shown }
+  return { id, url: backupUrl(url, id), ...shown, ...(backup.damaged && { damaged: true }) }
 }

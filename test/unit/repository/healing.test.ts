@@ -121,6 +121,16 @@ describe.each([
     expect(await other.repository.damagedBackups()).toEqual(new Set([other.id]))
   }, 180_000)
 
+  test('a verify of one backup says nothing of what others lack', async () => {
+    const { repository, store, all, id } = await backedUp()
+    const root = scratch()
+    writeFileSync(join(root, 'other'), noise(100_000, 99))
+    const other = await backUp(repository, root, null, 'other')
+    await store.delete([all[0] ?? ''])
+    expect(await repository.verify({ readData: true, backup: other.id })).toMatchObject({ backups: 1, ...whole })
+    expect((await repository.verify({ readData: true, backup: id })).damaged).toMatchObject([{ id }])
+  })
+
   test('a pack that was cut off counts as lost', async () => {
     const { root, id, all, ...place } = await backedUp()
     await place.store.put(all[0] ?? '', (await place.store.get(all[0] ?? '')).subarray(0, 500))

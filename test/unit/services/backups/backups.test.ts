@@ -304,6 +304,7 @@ test('what verify finds is its result, and in the journal an error', async () =>
   for (const pack of packs.filter((entry) => entry.isFile())) rmSync(join(pack.parentPath, pack.name))
   const found = await t.backups.verify({ at: 't' }, { readData: false })
   expect(found.damaged).toHaveLength(1)
+  expect(await t.backups.list({ at: 't' })).toMatchObject([{ damaged: true }])
   const problems = `1 backup is damaged, ${found.problems.length} problem`
   expect(lastOf(t, 'backup.verify')).toMatchObject({
     state: 'failed',
