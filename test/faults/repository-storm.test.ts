@@ -1,6 +1,6 @@
 /**
  * Writers that are killed at random moments, beside others that back up, forget and prune: whatever backup is listed afterwards can be restored, nothing it
- * needs is lost, and disk use comes back to normal after a prune. `HOLDFAST_STORM_ROUNDS` sets the number of kills (default 25).
+ * needs is lost, and disk use comes back to normal after a prune. `HOLDFAST_STORM_ROUNDS` sets the number of kills (default 200).
  */
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { expect, test } from 'vitest'
 import { backUp, describeTree, noise, restored, scratch } from '../unit/repository/support.ts'
 import { changingTree, dropLeases, ended, killedRepository, leftAfterPrunes, start } from './repository-killed.ts'
 
-const rounds = Number(process.env.HOLDFAST_STORM_ROUNDS ?? 25)
+const rounds = Number(process.env.HOLDFAST_STORM_ROUNDS ?? 200)
 
 test(`${rounds} kills of backup, forget and prune leave every listed backup whole`, {
   timeout: 60_000 + rounds * 8_000,
