@@ -1,6 +1,6 @@
 /**
- * Writers that are killed at random moments, beside others that back up, forget and prune: whatever backup is listed afterwards can be restored, nothing it
- * needs is lost, and disk use comes back to normal after a prune. `HOLDFAST_STORM_ROUNDS` sets the number of kills (default 200).
+ * Writers that are killed at random moments, alone and beside others that back up, forget, prune and verify: whatever backup is listed afterwards can be
+ * restored, nothing it needs is lost, and disk use comes back to normal after a prune. `HOLDFAST_STORM_ROUNDS` sets the number of kills (default 200).
  */
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -36,23 +36,40 @@ test(`${rounds} kills of backup, forget and prune leave every listed backup whol
   expect(await leftAfterPrunes(bed)).toEqual(['config'])
 })
 
-test('two nodes back up, forget and prune into one repository at once', { timeout: 150_000 }, async () => {
-  // The grace period is what makes prune safe beside writers: here a whole one passes between two prunes.
-  const { directory, repository } = await killedRepository(4_000)
+test('two nodes whose backups are killed now and then, and forget, beside a pruner: no verify finds fault', {
+  timeout: 150_000,
+}, async () => {
+  // The grace period is what makes prune safe beside writers: here whole ones pass.
+  const graceMs = 6_000
+  const { directory, repository } = await killedRepository(graceMs)
   const states = new Map<string, string>()
+  const act = (action: string, root = '', name = '') => start(directory, [action, root, name, String(graceMs)])
+  const backUpOrDie = async (root: string, name: string): Promise<void> => {
+    const child = act('backup', root, name)
+    const timer = Math.random() < 0.4 ? setTimeout(() => child.kill('SIGKILL'), 250 + Math.random() * 900) : undefined
+    await ended(child)
+    clearTimeout(timer)
+  }
   const node = async (name: string) => {
     const root = scratch()
-    for (let i = 0; i < 4; i++) {
+    for (let i = 0; i < 8; i++) {
       changingTree(root, i)
       states.set(`${name}${i}`, describeTree(root))
-      await ended(start(directory, ['backup', root, `${name}${i}`, '4000']))
-      if (i % 2 === 1) await ended(start(directory, ['forget', root, '', '4000']))
+      await backUpOrDie(root, `${name}${i}`)
+      if (i % 2 === 1) await ended(act('forget'))
     }
   }
+  let isOver = false
   const pruner = async () => {
-    for (let i = 0; i < 6; i++) await ended(start(directory, ['prune', '', '', '4000']))
+    while (!isOver) await ended(act('prune'))
   }
-  await Promise.all([node('a'), node('b'), pruner()])
+  const verifier = async () => {
+    while (!isOver) expect((await repository.verify({ readData: false, backup: null })).damaged).toEqual([])
+  }
+  const nodes = Promise.all([node('a'), node('b')]).finally(() => {
+    isOver = true
+  })
+  await Promise.all([nodes, pruner(), verifier()])
   const backups = await repository.listBackups()
   expect(backups.length).toBeGreaterThan(0)
   expect(await repository.verify({ readData: true, backup: null })).toMatchObject({ problems: [], damaged: [] })
