@@ -5,7 +5,7 @@ import { openDirStore } from './dir.ts'
 import { type Limits, limited } from './limited.ts'
 import type { ObjectStore } from './objectstore.ts'
 import { type RetryPolicy, retrying } from './retrying.ts'
-import { openS3Store, type S3StoreOptions } from './s3.ts'
+import type { S3StoreOptions } from './s3.ts'
 import { parseStoreUrl } from './store-url.ts'
 
 /** Everything but the URL. What does not concern the URL's kind of store is ignored. */
@@ -32,6 +32,8 @@ export async function openObjectStore(url: string, options: OpenStoreOptions = {
   checkEndpoint(options.endpoint)
   checkRegions(parsed.region, options.region)
   const { bucket, prefix, region = options.region } = parsed
+  // Not before it is wanted: what it is made of doubles the time that a job's process takes to load its modules.
+  const { openS3Store } = await import('./s3.ts')
   const store = await openS3Store({ ...options, bucket, prefix, region })
   return retrying(limited(store, { ...options, parallel: options.parallel ?? parallelS3 }), options.retry)
 }
