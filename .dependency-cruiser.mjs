@@ -40,7 +40,7 @@ const engine = '^src/engine/(engine|place)\\.ts$'
 const retention = '^src/repository/retention\\.ts$'
 const storeUrls = '^src/objectstore/(store-url|objectstore)\\.ts$'
 /** Memory, and the way of pages to a disk. */
-const memory = '^src/system/(release|page-memory|page-writer)\\.ts$'
+const memory = '^src/system/(release|direct-io|page-memory|page-writer)\\.ts$'
 const locks = '^src/locks\\.ts$'
 /** What both doors accept in a volume's options. */
 const createOptions = '^src/server/create-options\\.ts$'

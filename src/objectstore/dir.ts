@@ -27,7 +27,8 @@ import {
 import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { AppError, errno, isAppError } from '../errors.ts'
-import { directRefusals, fileSystemTypes, pageLength } from '../system/page-memory.ts'
+import { directRefusals, fileSystemTypes } from '../system/direct-io.ts'
+import { pageLength } from '../system/page-memory.ts'
 import { createDirCalls, type DirCalls } from './dir-calls.ts'
 import { listDirectory } from './dir-list.ts'
 import {

@@ -99,6 +99,12 @@ export class ParentCursor {
     )
   }
 
+  /** Whether the record is of a file whose content is kept in lists. */
+  get hasLists(): boolean {
+    const level = this.#at + headLength + (this.#bytes[this.#at + 6] ?? 0)
+    return this.type === types.file && (this.#bytes[level] ?? 0) > 0
+  }
+
   /** Whether `has` knows all chunks and lists that the record names itself. */
   everyReference(has: (id: Buffer) => boolean): boolean {
     const view = this.#bytes

@@ -233,7 +233,7 @@ class TreeBackup {
 
   /** Whether what the record's lists name is stored as well. Where nothing was left out of the table, a backup that is listed has it all. */
   #hasListed(cursor: ParentCursor): boolean {
-    if (!this.#table.isShort || cursor.type !== types.file) return true
+    if (!this.#table.isShort || !cursor.hasLists) return true
     const content = cursor.record()?.content
     return !content || isStored(content, this.#reader, this.#table)
   }

@@ -18,10 +18,6 @@ export const { WebAssembly } = globalThis as unknown as { WebAssembly: WebAssemb
 
 /** Of the machine's memory, and a multiple of any disk's blocks. */
 export const pageLength = 4096
-/** How file systems say that they write nothing past the page cache, or not so. */
-export const directRefusals = ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EPERM']
-/** statfs(2). What FUSE brings may not like a file that is opened twice. */
-export const fileSystemTypes = { fuse: 0x65735546, btrfs: 0x9123683e } as const
 /** What WebAssembly counts its memories in. */
 export const wasmPageLength = 65_536
 

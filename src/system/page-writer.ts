@@ -6,7 +6,8 @@
 import { closeSync, constants, openSync, statfsSync, writeSync } from 'node:fs'
 import { errno } from '../errors.ts'
 import type { Bytes } from '../model.ts'
-import { directRefusals, fileSystemTypes, pageLength, pageMemory } from './page-memory.ts'
+import { directRefusals, fileSystemTypes } from './direct-io.ts'
+import { pageLength, pageMemory } from './page-memory.ts'
 
 const roomLength = 2 * 2 ** 20
 
@@ -111,7 +112,7 @@ function orRefused(work: () => number): number | undefined {
   }
 }
 
-/** btrfs compresses nothing of what goes past the cache, which may then not fit. */
+/** On btrfs what is not compressed may not fit. */
 function takesDirect(path: string): boolean {
   const { type } = statfsSync(path)
   return type !== fileSystemTypes.fuse && type !== fileSystemTypes.btrfs

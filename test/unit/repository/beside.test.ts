@@ -6,11 +6,10 @@ import { setTimeout as later } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { openMemoryStore } from '../../../src/objectstore/memory.ts'
 import type { ObjectStore, StoredObject } from '../../../src/objectstore/objectstore.ts'
-import { idOf, newId, objectName } from '../../../src/repository/layout.ts'
 import { openRepository, type Repository } from '../../../src/repository/repository.ts'
-import { Seal } from '../../../src/repository/seal.ts'
 import {
   backUp,
+  condemn,
   describeTree,
   keys,
   longestFirst,
@@ -90,18 +89,15 @@ test('a long backup is not made when what it has stored was condemned meanwhile,
   const graceMs = 600
   const inner = openMemoryStore()
   const { repository } = await newRepository({ store: inner, graceMs })
-  const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
-  let condemned: string | undefined
+  let isCondemned = false
   const store: ObjectStore = {
     ...inner,
     async put(key, data, options) {
       await inner.put(key, data, options)
-      const pack = idOf('packs', key)
-      if (pack === undefined || condemned !== undefined) return
-      condemned = objectName('condemned', newId('condemned'))
+      if (!key.startsWith('packs/') || isCondemned) return
+      isCondemned = true
       await later(graceMs)
-      const content = JSON.stringify({ version: 1, packs: [pack] })
-      await inner.put(condemned, seal.sealObject('C', condemned, Buffer.from(content)))
+      await condemn(inner, repository, [key])
     },
   }
   const root = someTree()
@@ -138,11 +134,7 @@ test('equal files of which lists alone name what is condemned are read again onc
   for (const name of ['one', 'two']) writeIslands(join(root, name))
   await later(100)
   const first = await backUp(repository, root)
-  const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
-  const condemned = objectName('condemned', newId('condemned'))
-  const all = (await keys(store, 'packs/')).map((key) => idOf('packs', key))
-  const content = JSON.stringify({ version: 1, packs: all.slice(0, -1) })
-  await store.put(condemned, seal.sealObject('C', condemned, Buffer.from(content)))
+  await condemn(store, repository, (await keys(store, 'packs/')).slice(0, -1))
   const second = await backUp(repository, root, first.id)
   expect(second.added).toBeLessThan(16_000_000)
   expect(describeTree(await restored(repository, second.id))).toBe(describeTree(root))

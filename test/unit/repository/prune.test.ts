@@ -3,10 +3,10 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as later } from 'node:timers/promises'
+import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
-import { idOf, newId, objectName } from '../../../src/repository/layout.ts'
+import { newId, objectName } from '../../../src/repository/layout.ts'
 import { encodeManifest } from '../../../src/repository/manifest.ts'
 import { openRepository, type Repository } from '../../../src/repository/repository.ts'
 import { Seal } from '../../../src/repository/seal.ts'
@@ -14,6 +14,7 @@ import {
   about,
   aged,
   backUp,
+  condemn,
   describeTree,
   keys,
   longestFirst,
@@ -102,7 +103,7 @@ describe('prune', () => {
     const path = join(root, 'islands')
     writeIslands(path)
     // What was changed a moment before a backup is read again by the next.
-    await later(100)
+    await pause(100)
     const device = { device: path, size: statSync(path).size, allocated: null, changed: [], about: about() }
     const back = (parent: string | null) =>
       what === 'files' ? backUp(repository, root, parent) : repository.backupBlock({ ...device, parent })
@@ -110,10 +111,7 @@ describe('prune', () => {
     expect(await back(first.id)).toMatchObject({ added: 0 })
     const [full = '', ...others] = await longestFirst(store)
     expect(others).not.toEqual([])
-    const seal = new Seal({ repositoryId: repository.config.id, masterKey: null })
-    const condemned = objectName('condemned', newId('condemned'))
-    const content = JSON.stringify({ version: 1, packs: [idOf('packs', full)] })
-    await store.put(condemned, seal.sealObject('C', condemned, Buffer.from(content)))
+    await condemn(store, repository, [full])
     const second = await back(first.id)
     expect(second.added).toBeGreaterThan(7_000_000)
     await store.delete([full])
@@ -159,8 +157,8 @@ describe('prune', () => {
     const name = objectName('leases', newId('leases'))
     await store.put(name, seal.sealObject('L', name, Buffer.from('{"holder":"00","host":"other"}')))
     await expect(repository.prune({ dryRun: false })).rejects.toMatchObject({ code: 'ABORTED' })
-    const muchLater = await openRepository({ store: aged(store, name, 6 * 60_000), tools, graceMs: 0 })
-    await muchLater.prune({ dryRun: false })
+    const later = await openRepository({ store: aged(store, name, 6 * 60_000), tools, graceMs: 0 })
+    await later.prune({ dryRun: false })
     expect(await keys(store, 'leases/')).toEqual([])
   })
 })

@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
 import { openMemoryStore } from '../../../src/objectstore/memory.ts'
 import type { ObjectStore } from '../../../src/objectstore/objectstore.ts'
+import { idOf, newId, objectName } from '../../../src/repository/layout.ts'
 import { initRepository, openRepository, type Repository } from '../../../src/repository/repository.ts'
+import { Seal } from '../../../src/repository/seal.ts'
 import { exec } from '../../../src/system/exec.ts'
 
 export const cheapKey = { n: 1024, r: 8, p: 1 }
@@ -68,6 +70,14 @@ export async function longestFirst(store: ObjectStore): Promise<string[]> {
   const found: { key: string; size: number }[] = []
   for await (const { key, size } of store.list('packs/')) found.push({ key, size })
   return found.toSorted((a, b) => b.size - a.size).map(({ key }) => key)
+}
+
+/** Condemns packs of a plain repository as waste, as a prune does. @param packs their keys */
+export async function condemn(store: ObjectStore, { config }: Repository, packs: readonly string[]): Promise<void> {
+  const seal = new Seal({ repositoryId: config.id, masterKey: null })
+  const name = objectName('condemned', newId('condemned'))
+  const content = JSON.stringify({ version: 1, packs: packs.map((key) => idOf('packs', key)) })
+  await store.put(name, seal.sealObject('C', name, Buffer.from(content)))
 }
 
 /** A file of 14 MB between holes: its list is in another pack than the most of it. */

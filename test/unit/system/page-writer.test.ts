@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PageWriter } from '../../../src/system/page-writer.ts'
+import { noise } from '../repository/support.ts'
 
 /** What the file system refuses to do past the page cache, and how often it was asked to write. */
 const system = vi.hoisted(() => ({ refuses: 'nothing' as 'nothing' | 'to open' | 'to write', writes: 0 }))
@@ -43,12 +44,6 @@ afterEach(() => {
   system.refuses = 'nothing'
   files.rmSync(directory, { recursive: true, force: true })
 })
-
-function noise(length: number): Buffer {
-  const bytes = Buffer.alloc(length)
-  for (let i = 0; i < length; i += 4) bytes.writeUInt32LE((i * 2_654_435_761) >>> 0, i)
-  return bytes
-}
 
 const source = noise(8 * 2 ** 20)
 
